@@ -1,0 +1,3 @@
+//! A peer-to-peer workflow scheduler.
+
+pub mod scheduler;

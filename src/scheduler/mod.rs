@@ -1,0 +1,1 @@
+//! The core: pure, synchronous, no clock, no I/O, no ambient randomness.
