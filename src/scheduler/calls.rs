@@ -435,7 +435,7 @@ impl TagCheck {
         let mut check = TagCheck { tags: TagSet::default(), unknown: Vec::new() };
         for name in names {
             match name.parse::<WorkflowTag>() {
-                Ok(tag) => check.tags.insert(tag),
+                Ok(tag) => drop(check.tags.insert(tag)),
                 Err(_) => check.unknown.push(name.clone()),
             }
         }

@@ -64,6 +64,20 @@ impl Hash256 {
         Sha256::new_with_prefix(bytes).into()
     }
 
+    /// The hash that these 32 bytes are.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        }
+        Self(words)
+    }
+
+    /// Its 32 bytes, the most significant first.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        std::array::from_fn(|index| self.0[index / 8].to_be_bytes()[index % 8])
+    }
+
     /// 64 lowercase hexadecimal digits.
     pub fn to_hex(&self) -> String {
         self.to_string()
