@@ -4,7 +4,7 @@ mod calls;
 mod changes;
 mod clock;
 mod heap;
-mod limits;
+pub mod limits;
 mod ownership;
 mod record;
 mod tags;
