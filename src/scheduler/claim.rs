@@ -108,14 +108,18 @@ impl P2PWorkflowScheduler {
         if pending > 0 {
             let at = self.next_deadline();
             let wait = at.map(|at| at.saturating_sub(now.monotonic).max(1));
-            let reason = format!("{pending} pending, each waiting for its time or for the turn of a peer that is closer to it.");
+            let reason = format!(
+                "{pending} pending, each waiting for its time or for the turn of a peer that is closer to it."
+            );
             return NothingReady { reason, retry_after: wait };
         }
         let (assigned, blocked) = (count(State::Assigned), count(State::Blocked));
         let reason = match (assigned, blocked) {
             (0, 0) => "No task is waiting.".into(),
             (_, 0) => format!("No task is waiting; {assigned} assigned."),
-            _ => format!("No task is ready; {assigned} assigned, {blocked} blocked by dependencies."),
+            _ => {
+                format!("No task is ready; {assigned} assigned, {blocked} blocked by dependencies.")
+            }
         };
         NothingReady { reason, retry_after: None }
     }
@@ -184,8 +188,10 @@ impl P2PWorkflowScheduler {
         let mut failed = record.clone();
         failed.losses = losses;
         failed.phase = Phase::Failed;
-        let error = format!("{losses} workers in a row went away without a word while they held it");
-        failed.outcome = Some(Arc::new(Outcome { error: Some(error.into()), ..Outcome::default() }));
+        let error =
+            format!("{losses} workers in a row went away without a word while they held it");
+        failed.outcome =
+            Some(Arc::new(Outcome { error: Some(error.into()), ..Outcome::default() }));
         failed.dot = self.next_dot();
         self.put(now, key, failed, None);
     }

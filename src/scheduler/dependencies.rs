@@ -153,7 +153,8 @@ fn peel(
     after: impl Fn(u64) -> Vec<u64>,
 ) {
     let count = |left: &BTreeSet<u64>, key| before(key).iter().filter(|k| left.contains(k)).count();
-    let mut counts: BTreeMap<u64, usize> = left.iter().map(|key| (*key, count(left, *key))).collect();
+    let mut counts: BTreeMap<u64, usize> =
+        left.iter().map(|key| (*key, count(left, *key))).collect();
     let mut free: Vec<u64> =
         counts.iter().filter(|(_, count)| **count == 0).map(|(key, _)| *key).collect();
     while let Some(key) = free.pop() {

@@ -25,7 +25,7 @@ use super::config::Config;
 use super::limits::BACKOFF_LONGEST;
 use super::members::{Heartbeat, Liveness, Members};
 use super::ready::Ready;
-use super::record::{Class, Dot, Phase, Record};
+use super::record::{Dot, Phase, Record};
 use super::table::{Entry, NEVER, Outlook, Table, Waiting};
 
 /// The peers before this one whose turns are waited for, at most: bounds what members that are
@@ -485,9 +485,7 @@ impl P2PWorkflowScheduler {
         };
         Some(match entry.waiting {
             Waiting::Lease(_) => entry.waiting,
-            _ if lease.duration > 0 => {
-                Waiting::Lease(now.monotonic.saturating_add(lease.duration))
-            }
+            _ if lease.duration > 0 => Waiting::Lease(now.monotonic.saturating_add(lease.duration)),
             _ if self.attached.contains(&lease.worker) => Waiting::Lease(NEVER),
             _ => Waiting::Lease(now.monotonic.saturating_add(self.config.session_grace)),
         })
@@ -507,10 +505,5 @@ impl P2PWorkflowScheduler {
         if let Some(place) = entry.place.take() {
             self.ready.remove(key, &entry.record.spec, place);
         }
-    }
-
-    /// Whether the task has not ended.
-    pub(super) fn is_live(&self, key: u64) -> bool {
-        self.table.entry(key).record.class == Class::Live
     }
 }

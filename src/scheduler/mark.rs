@@ -227,9 +227,9 @@ impl P2PWorkflowScheduler {
     fn complete(&mut self, now: Now, key: u64, result: Option<Arc<str>>) {
         let mut record = self.table.entry(key).record.clone();
         record.class = Class::Completed;
-        record.outcome = result.as_deref().map(|text| {
-            Arc::new(Outcome { result: Some(Body::of(text)), ..Outcome::default() })
-        });
+        record.outcome = result
+            .as_deref()
+            .map(|text| Arc::new(Outcome { result: Some(Body::of(text)), ..Outcome::default() }));
         record.dot = self.next_dot();
         self.tick();
         self.put(now, key, record, result);

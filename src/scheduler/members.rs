@@ -94,7 +94,13 @@ impl Members {
     }
 
     /// Takes in a heartbeat. An older one than the last changes nothing.
-    pub(crate) fn heartbeat(&mut self, now: Now, config: &Config, peer: &Arc<str>, beat: Heartbeat) {
+    pub(crate) fn heartbeat(
+        &mut self,
+        now: Now,
+        config: &Config,
+        peer: &Arc<str>,
+        beat: Heartbeat,
+    ) {
         if *peer == self.me {
             return;
         }

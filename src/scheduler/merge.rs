@@ -152,9 +152,12 @@ impl P2PWorkflowScheduler {
                 return forged(format!("its counter of {peer:?} is {counter}, over 2^53 - 1"));
             }
         }
-        let (own, known) = (vector.get(&*self.peer).copied().unwrap_or(0), self.clock.get(&self.peer));
+        let (own, known) =
+            (vector.get(&*self.peer).copied().unwrap_or(0), self.clock.get(&self.peer));
         if own > known {
-            return forged(format!("it counts {own} for this peer, which has counted only {known}"));
+            return forged(format!(
+                "it counts {own} for this peer, which has counted only {known}"
+            ));
         }
         let root = vector_root(vector).to_hex();
         if root != merkle_root {

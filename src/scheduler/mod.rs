@@ -33,15 +33,15 @@ mod view;
 
 pub use calls::*;
 pub use changes::{Changes, Conflict, Duplicate, KeptTask, TaskChange};
-pub use clock::{ClockOrder, MerkleClock};
+pub use clock::{ClockOrder, MerkleClock, vector_root};
 pub use config::Config;
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
 pub use limits::*;
 pub use machine::{Jitter, Kept, P2PWorkflowScheduler};
 pub use members::{Heartbeat, Liveness};
 pub use ownership::{
-    Candidates, Distance, Hash256, HammingDistanceError, ParseHashError, calculate_hamming_distance,
-    combined_hash, task_hash, tie,
+    Candidates, Distance, HammingDistanceError, Hash256, ParseHashError,
+    calculate_hamming_distance, combined_hash, task_hash, tie,
 };
 pub use record::{Body, Class, Dot, Lease, Outcome, Phase, Record, Spec};
 pub use tags::{ParseTagError, TagSet, WorkflowTag};

@@ -314,6 +314,6 @@ impl Canonical {
     }
 
     fn finish(self) -> Hash256 {
-        Hash256::from_bytes(self.0.finalize().into())
+        self.0.into()
     }
 }

@@ -28,7 +28,8 @@ impl P2PWorkflowScheduler {
             };
         }
         if self.table.live() >= MAX_LIVE_TASKS {
-            let what = format!("this node already holds {MAX_LIVE_TASKS} tasks that have not ended");
+            let what =
+                format!("this node already holds {MAX_LIVE_TASKS} tasks that have not ended");
             return Err(Rejection::Overloaded { what });
         }
         let unknown = self.unknown_dependencies(&spec);

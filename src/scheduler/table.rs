@@ -61,7 +61,11 @@ impl Entry {
 
     /// Where the task stands. `cyclic`: it waits for itself through others. `holder_is_down` is
     /// asked only for a leased task.
-    pub(crate) fn derive_state(&self, cyclic: bool, holder_is_down: impl Fn(&str) -> bool) -> State {
+    pub(crate) fn derive_state(
+        &self,
+        cyclic: bool,
+        holder_is_down: impl Fn(&str) -> bool,
+    ) -> State {
         match (self.record.class, self.record.phase) {
             (Class::Completed, _) => return State::Completed,
             (Class::Cancelled, _) => return State::Cancelled,

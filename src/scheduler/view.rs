@@ -51,7 +51,8 @@ impl P2PWorkflowScheduler {
         let keys: Box<dyn Iterator<Item = u64>> = match (&filter.workflow_id, filter.state) {
             (Some(workflow_id), _) => {
                 let tasks = self.table.workflow(workflow_id);
-                let from = filter.after.map_or(0, |after| tasks.partition_point(|key| *key <= after));
+                let from =
+                    filter.after.map_or(0, |after| tasks.partition_point(|key| *key <= after));
                 Box::new(tasks[from..].iter().copied())
             }
             (None, Some(state)) => {
@@ -159,7 +160,8 @@ impl P2PWorkflowScheduler {
     fn dependencies(&self, key: u64, outlook: Outlook) -> String {
         let ids = &self.table.entry(key).record.spec.depends_on;
         let mut matching = ids.iter().filter(|id| self.table.outlook_of(id) == outlook);
-        let named: Vec<String> = matching.by_ref().take(MAX_NAMED).map(|id| format!("{id:?}")).collect();
+        let named: Vec<String> =
+            matching.by_ref().take(MAX_NAMED).map(|id| format!("{id:?}")).collect();
         match matching.count() {
             0 => named.join(", "),
             more => format!("{} and {more} more", named.join(", ")),
@@ -170,7 +172,9 @@ impl P2PWorkflowScheduler {
     /// dependencies, as (id, key) of those that have one.
     #[must_use]
     pub fn dependency_results(&self, key: u64) -> Vec<(std::sync::Arc<str>, u64)> {
-        let Some(entry) = self.table.get(key) else { return Vec::new() };
+        let Some(entry) = self.table.get(key) else {
+            return Vec::new();
+        };
         let ids = entry.record.spec.depends_on.iter();
         ids.filter_map(|id| {
             let key = self.table.key_of(id)?;
