@@ -53,6 +53,8 @@ pub struct Kept {
     pub conflicts: u64,
     /// How many duplicates were found.
     pub duplicates: u64,
+    /// The first key that no task has had.
+    pub next_key: u64,
 }
 
 /// One peer's tasks, clock and view of the swarm. See the module's page.
@@ -112,7 +114,7 @@ impl P2PWorkflowScheduler {
         let mut clock = MerkleClock::new(&*peer);
         clock.merge(&kept.clock);
         let ids = kept.tasks.iter().map(|task| (task.record.spec.task_id.clone(), task.key));
-        let first = kept.tasks.first().map_or(0, |task| task.key);
+        let first = kept.tasks.first().map_or(kept.next_key, |task| task.key);
         let table = Table::with_ids(ids.collect(), first);
         let mut scheduler = P2PWorkflowScheduler {
             config,
