@@ -126,13 +126,15 @@ impl P2PWorkflowScheduler {
 
     /// A worker's session is there: what it holds does not run out.
     ///
-    /// A session that comes back after its node was replaced says which fences it knows of
-    /// (`Some`): what it was given without learning of it goes back to the queue.
-    pub fn attach(&mut self, now: Now, worker: &Arc<str>, known: Option<&[u64]>) {
+    /// A session that comes back after its node was replaced says which leases it knows of, as
+    /// task id and fence: what it was given without learning of it goes back to the queue.
+    pub fn attach(&mut self, now: Now, worker: &Arc<str>, known: Option<&[(String, u64)]>) {
         self.attached.insert(worker.clone());
         for key in self.session_leases(worker) {
-            let fence = self.table.entry(key).record.fence();
-            if known.is_some_and(|known| fence.is_none_or(|fence| !known.contains(&fence))) {
+            let record = &self.table.entry(key).record;
+            let (id, fence) = (&record.spec.task_id, record.fence());
+            let is_this = |(known, at): &(String, u64)| **known == **id && Some(*at) == fence;
+            if known.is_some_and(|known| !known.iter().any(is_this)) {
                 self.give_back(now, key, None);
             } else {
                 self.table.entry_mut(key).waiting = Waiting::Lease(NEVER);

@@ -101,6 +101,14 @@ impl TagSet {
         self.0 != before
     }
 
+    /// The set that these bits are; `None` where one stands for no tag.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        match bits >> WorkflowTag::ALL.len() {
+            0 => Some(Self(bits)),
+            _ => None,
+        }
+    }
+
     /// Whether the tag is in the set.
     pub const fn contains(self, tag: WorkflowTag) -> bool {
         self.0 & tag.bit() != 0
