@@ -101,11 +101,6 @@ impl TagSet {
         self.0 != before
     }
 
-    /// The set as bits: the lowest is the first of [`WorkflowTag::ALL`].
-    pub const fn bits(self) -> u8 {
-        self.0
-    }
-
     /// The set that these bits are; `None` where one stands for no tag.
     pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits >> WorkflowTag::ALL.len() {
@@ -129,11 +124,14 @@ impl TagSet {
         self.0 & other.0 != 0
     }
 
+    /// One bit a tag, the first of [`WorkflowTag::ALL`] lowest: what a spec's hash covers.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
     /// The tags, in order.
     pub fn iter(self) -> impl Iterator<Item = WorkflowTag> {
-        WorkflowTag::ALL
-            .into_iter()
-            .filter(move |&tag| self.contains(tag))
+        WorkflowTag::ALL.into_iter().filter(move |&tag| self.contains(tag))
     }
 
     /// Whether the workflow must never run on GitHub.
@@ -212,10 +210,7 @@ mod tests {
     fn a_set_lists_its_tags_in_order_and_once() {
         let set: TagSet =
             serde_json::from_str(r#"["web-scraping","github-api","web-scraping"]"#).unwrap();
-        assert_eq!(
-            serde_json::to_string(&set).unwrap(),
-            r#"["github-api","web-scraping"]"#
-        );
+        assert_eq!(serde_json::to_string(&set).unwrap(), r#"["github-api","web-scraping"]"#);
         let mut copy = TagSet::default();
         assert!(copy.is_empty());
         assert!(copy.insert(WorkflowTag::WebScraping));

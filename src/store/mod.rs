@@ -214,16 +214,24 @@ impl Store {
             .map_err(CommitError::failed(&self.path))
     }
 
-    /// Closes and opens the store, as it must be done after a failed commit.
+    /// Opens the store anew, as it must be done after a failed commit.
     ///
     /// # Errors
-    /// See [`OpenError`]; the store can then be opened by its folder.
-    pub fn reopen(self) -> Result<Self, OpenError> {
-        let Store { connection, path, durability, peer_id, .. } = self;
-        drop(connection);
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let options = Options { durability, peer_id: &peer_id, restored: false };
-        Store::open(folder, options)
+    /// See [`OpenError`]; the store is as it was, and this may be tried again.
+    pub fn reopen(&mut self) -> Result<(), OpenError> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let options =
+            Options { durability: self.durability, peer_id: &self.peer_id, restored: false };
+        let commits = self.commits;
+        *self = Store::open(folder, options)?;
+        self.commits = commits;
+        Ok(())
+    }
+
+    /// Whose tasks these are.
+    #[must_use]
+    pub fn peer_id(&self) -> &str {
+        &self.peer_id
     }
 
     /// Moves the log into the database, removes it, and notes that nothing is missing.

@@ -41,7 +41,7 @@ impl Has {
     fn of(record: &Record) -> u8 {
         let outcome = record.outcome.as_deref();
         [
-            (Self::PAYLOAD, record.spec.payload.is_some()),
+            (Self::PAYLOAD, record.spec.payload_size > 0),
             (Self::DEPENDS_ON, !record.spec.depends_on.is_empty()),
             (Self::REQUIRES, !record.spec.requires.is_empty()),
             (Self::LEASE, record.lease.is_some()),
@@ -157,11 +157,12 @@ impl<'a> Packer<'a> {
         self.number(spec.delay);
         self.number(spec.max_attempts.into());
         self.number(spec.lease_duration);
-        if let Some(payload) = spec.payload {
-            self.body(payload);
+        if spec.payload_size > 0 {
+            self.number(spec.payload_size.into());
         }
         if let Some(lease) = &record.lease {
             self.dot(&lease.dot)?;
+            self.number(lease.duration);
         }
         if let Some(result) = record.outcome.as_ref().and_then(|outcome| outcome.result) {
             self.body(result);
@@ -229,7 +230,7 @@ pub(super) fn read(
         delay: packed.number()?,
         max_attempts: packed.small()?,
         lease_duration: packed.number()?,
-        payload: packed.body(has & Has::PAYLOAD)?,
+        payload_size: if has & Has::PAYLOAD == 0 { 0 } else { packed.small()? },
     };
     let lease = match has & Has::LEASE {
         0 => None,
@@ -237,6 +238,7 @@ pub(super) fn read(
             holder: texts.intern(text(row, 5)?),
             worker: texts.intern(text(row, 6)?),
             dot: packed.dot()?,
+            duration: packed.number()?,
         })),
     };
     let outcome = match has & Has::OUTCOME {

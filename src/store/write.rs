@@ -106,7 +106,8 @@ fn tasks(
         let packed = packer.pack(&last.record, last.leases_here)?;
         row::write(&mut statement, Some(id), &last.record, packed, None)?;
         let may_have_texts = key < next_key;
-        let payload = last.record.spec.payload;
+        let payload = (last.record.spec.payload_size > 0)
+            .then(|| Body { hash: last.record.spec.hash, size: 0 });
         if write.payload.is_some() || (write.spec_is_new && may_have_texts) {
             PAYLOADS.keep(transaction, id, payload, write.payload)?;
         }
