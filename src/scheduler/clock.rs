@@ -110,11 +110,8 @@ impl MerkleClock {
 
     /// How this clock stands to `other`; a missing entry counts as 0.
     pub fn compare(&self, other: &Self) -> ClockOrder {
-        let ahead = |a: &Self, b: &Self| {
-            a.vector
-                .iter()
-                .any(|(peer, &counter)| counter > b.get(peer))
-        };
+        let ahead =
+            |a: &Self, b: &Self| a.vector.iter().any(|(peer, &counter)| counter > b.get(peer));
         match (ahead(self, other), ahead(other, self)) {
             (false, false) => ClockOrder::Equal,
             (false, true) => ClockOrder::Before,
@@ -188,9 +185,7 @@ mod tests {
     use super::*;
 
     fn vector<const N: usize>(entries: [(&str, u64); N]) -> BTreeMap<String, u64> {
-        entries
-            .map(|(peer, counter)| (peer.to_owned(), counter))
-            .into()
+        entries.map(|(peer, counter)| (peer.to_owned(), counter)).into()
     }
 
     fn clock<const N: usize>(entries: [(&str, u64); N]) -> MerkleClock {
@@ -202,11 +197,7 @@ mod tests {
     #[test]
     fn the_hashed_text_is_that_of_pythons_json_dumps() {
         let mut text = String::new();
-        let peers = vector([
-            ("a\"\\\u{7f}\u{8}\u{c}\n\r\t\u{1}", 1),
-            ("é🦀~ ", 1 << 53),
-            ("", 0),
-        ]);
+        let peers = vector([("a\"\\\u{7f}\u{8}\u{c}\n\r\t\u{1}", 1), ("é🦀~ ", 1 << 53), ("", 0)]);
         write_vector(&mut text, &peers).unwrap();
         assert_eq!(
             text,
@@ -264,21 +255,9 @@ mod tests {
     #[test]
     fn the_order_is_that_of_this_clock_against_the_other() {
         let order = |a, b| clock::<2>(a).compare(&clock::<2>(b));
-        assert_eq!(
-            order([("a", 1), ("b", 1)], [("a", 1), ("b", 2)]),
-            ClockOrder::Before
-        );
-        assert_eq!(
-            order([("a", 1), ("b", 2)], [("a", 1), ("b", 1)]),
-            ClockOrder::After
-        );
-        assert_eq!(
-            order([("a", 1), ("b", 2)], [("a", 2), ("b", 1)]),
-            ClockOrder::Concurrent
-        );
-        assert_eq!(
-            order([("a", 1), ("b", 0)], [("a", 1), ("c", 0)]),
-            ClockOrder::Equal
-        );
+        assert_eq!(order([("a", 1), ("b", 1)], [("a", 1), ("b", 2)]), ClockOrder::Before);
+        assert_eq!(order([("a", 1), ("b", 2)], [("a", 1), ("b", 1)]), ClockOrder::After);
+        assert_eq!(order([("a", 1), ("b", 2)], [("a", 2), ("b", 1)]), ClockOrder::Concurrent);
+        assert_eq!(order([("a", 1), ("b", 0)], [("a", 1), ("c", 0)]), ClockOrder::Equal);
     }
 }

@@ -69,17 +69,8 @@ pub enum DecreaseKeyError {
 /// A place for an element. A live one is in exactly one list: the inbox or a run.
 #[derive(Debug, Clone)]
 enum Slot<K, V> {
-    Free {
-        generation: u32,
-        next: u32,
-    },
-    Live {
-        generation: u32,
-        before: u32,
-        after: u32,
-        key: K,
-        value: V,
-    },
+    Free { generation: u32, next: u32 },
+    Live { generation: u32, before: u32, after: u32, key: K, value: V },
 }
 
 /// A tree node: one run, never empty. A free node has no first element, and is chained by
@@ -107,11 +98,7 @@ struct Inbox {
 }
 
 impl Inbox {
-    const EMPTY: Self = Self {
-        first: NIL,
-        last: NIL,
-        min: NIL,
-    };
+    const EMPTY: Self = Self { first: NIL, last: NIL, min: NIL };
 }
 
 /// A priority queue, smallest key first, first come first served among equal keys.
@@ -366,10 +353,7 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
 
     fn is_before(&self, a: u32, b: u32) -> bool {
         let (a, b) = (&self.nodes[a as usize], &self.nodes[b as usize]);
-        self.key(a.first)
-            .cmp(self.key(b.first))
-            .then(a.seq.cmp(&b.seq))
-            .is_lt()
+        self.key(a.first).cmp(self.key(b.first)).then(a.seq.cmp(&b.seq)).is_lt()
     }
 
     fn consider_as_min(&mut self, root: u32) {
@@ -491,21 +475,12 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
     }
 
     fn allocate(&mut self, key: K, value: V) -> Handle {
-        let live = |generation| Slot::Live {
-            generation,
-            before: NIL,
-            after: NIL,
-            key,
-            value,
-        };
+        let live = |generation| Slot::Live { generation, before: NIL, after: NIL, key, value };
         if self.free_slot == NIL {
             let index = self.slots.len() as u32;
             assert!(index < NODE - 1, "the heap holds 2^31 - 1 elements");
             self.slots.push(live(0));
-            return Handle {
-                index,
-                generation: 0,
-            };
+            return Handle { index, generation: 0 };
         }
         let index = self.free_slot;
         let slot = &mut self.slots[index as usize];
@@ -522,10 +497,7 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
     fn free(&mut self, slot: u32) -> (K, V) {
         let place = &mut self.slots[slot as usize];
         let (Slot::Live { generation, .. } | Slot::Free { generation, .. }) = *place;
-        let free = Slot::Free {
-            generation: generation.wrapping_add(1),
-            next: self.free_slot,
-        };
+        let free = Slot::Free { generation: generation.wrapping_add(1), next: self.free_slot };
         let Slot::Live { key, value, .. } = std::mem::replace(place, free) else {
             unreachable!("only live slots are freed")
         };
@@ -665,10 +637,7 @@ mod tests {
             }
             let min = self.sorted.first_key_value();
             assert_eq!(heap.get_min(), min.map(|((key, _), value)| (key, value)));
-            assert_eq!(
-                (heap.size(), heap.is_empty()),
-                (self.sorted.len(), self.sorted.is_empty())
-            );
+            assert_eq!((heap.size(), heap.is_empty()), (self.sorted.len(), self.sorted.is_empty()));
         }
     }
 
@@ -717,12 +686,9 @@ mod tests {
     /// Long histories reach what the short ones cannot: deep trees, worn runs, cascades.
     #[test]
     fn the_heap_does_what_a_sorted_map_does_over_a_million_operations() {
-        for (seed, keys, bias) in [
-            (1, 10, 45),
-            (2, u16::MAX, 45),
-            (3, 1_000, 35),
-            (4, u16::MAX, 30),
-        ] {
+        for (seed, keys, bias) in
+            [(1, 10, 45), (2, u16::MAX, 45), (3, 1_000, 35), (4, u16::MAX, 30)]
+        {
             let mut random = Seeded(seed);
             let (mut heap, mut model) = (FibonacciHeap::new(), Model::default());
             for _ in 0..250_000 {
@@ -764,9 +730,8 @@ mod tests {
         heap.insert(5, "waiting");
         heap.decrease_key(late, 5).unwrap();
         heap.insert(5, "after");
-        let order: Vec<_> = std::iter::from_fn(|| heap.extract_min())
-            .map(|(_, value)| value)
-            .collect();
+        let order: Vec<_> =
+            std::iter::from_fn(|| heap.extract_min()).map(|(_, value)| value).collect();
         assert_eq!(order, ["before", "waiting", "decreased", "after"]);
     }
 
@@ -783,16 +748,10 @@ mod tests {
     fn a_refused_decrease_leaves_the_heap_as_it_was() {
         let mut heap = FibonacciHeap::new();
         let handle = heap.insert(5, ());
-        assert_eq!(
-            heap.decrease_key(handle, 6),
-            Err(DecreaseKeyError::KeyIsGreater)
-        );
+        assert_eq!(heap.decrease_key(handle, 6), Err(DecreaseKeyError::KeyIsGreater));
         assert_eq!(heap.get(handle), Some((&5, &())));
         assert_eq!(heap.delete(handle), Some((5, ())));
-        assert_eq!(
-            heap.decrease_key(handle, 1),
-            Err(DecreaseKeyError::StaleHandle)
-        );
+        assert_eq!(heap.decrease_key(handle, 1), Err(DecreaseKeyError::StaleHandle));
         assert_eq!(heap.delete(handle), None);
         assert_eq!((heap.get(handle), heap.get_min()), (None, None));
     }
@@ -814,10 +773,7 @@ mod tests {
         let mut heap = FibonacciHeap::new();
         heap.insert(1, ());
         heap.extract_min();
-        heap.slots[0] = Slot::Free {
-            generation: u32::MAX,
-            next: NIL,
-        };
+        heap.slots[0] = Slot::Free { generation: u32::MAX, next: NIL };
         let last = heap.insert(1, ());
         assert_eq!((last.index, last.generation), (0, u32::MAX));
         heap.delete(last);
@@ -836,10 +792,8 @@ mod tests {
         heap.seal_inbox();
         heap.nodes.clear();
         for depth in 0..DEPTH {
-            let (parent, child) = (
-                depth.wrapping_sub(1),
-                if depth + 1 < DEPTH { depth + 1 } else { NIL },
-            );
+            let (parent, child) =
+                (depth.wrapping_sub(1), if depth + 1 < DEPTH { depth + 1 } else { NIL });
             heap.nodes.push(Node {
                 first: depth,
                 parent,

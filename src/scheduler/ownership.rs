@@ -36,9 +36,7 @@ pub enum HammingDistanceError {
 ///
 /// Either case is read, and any length, an odd one too: a digit is four bits.
 pub fn calculate_hamming_distance(a: &str, b: &str) -> Result<u32, HammingDistanceError> {
-    if let Some(bad) = [a, b]
-        .into_iter()
-        .find(|text| !text.bytes().all(|c| c.is_ascii_hexdigit()))
+    if let Some(bad) = [a, b].into_iter().find(|text| !text.bytes().all(|c| c.is_ascii_hexdigit()))
     {
         return Err(HammingDistanceError::NotHex(bad.to_owned()));
     }
@@ -46,11 +44,7 @@ pub fn calculate_hamming_distance(a: &str, b: &str) -> Result<u32, HammingDistan
         return Err(HammingDistanceError::LengthsDiffer(a.len(), b.len()));
     }
     let digits = |text: &str| text.bytes().filter_map(hex_value).collect::<Vec<u8>>();
-    Ok(digits(a)
-        .iter()
-        .zip(digits(b))
-        .map(|(a, b)| (a ^ b).count_ones())
-        .sum())
+    Ok(digits(a).iter().zip(digits(b)).map(|(a, b)| (a ^ b).count_ones()).sum())
 }
 
 /// A SHA-256 hash, as four big-endian words: the order of hashes is that of their texts.
@@ -94,9 +88,7 @@ impl From<Sha256> for Hash256 {
     fn from(hasher: Sha256) -> Self {
         let mut words = [0; 4];
         for (word, bytes) in words.iter_mut().zip(hasher.finalize().chunks_exact(8)) {
-            *word = bytes
-                .iter()
-                .fold(0, |word, &byte| word << 8 | u64::from(byte));
+            *word = bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
         }
         Self(words)
     }
@@ -156,10 +148,7 @@ pub fn task_hash(task_id: &str, workflow_id: &str) -> Hash256 {
 /// stamped with at submission.
 pub fn combined_hash(head: &Hash256, task_hash: &Hash256) -> Hash256 {
     let hasher = Sha256::new_with_prefix(head.hex_digits());
-    hasher
-        .chain_update(":")
-        .chain_update(task_hash.hex_digits())
-        .into()
+    hasher.chain_update(":").chain_update(task_hash.hex_digits()).into()
 }
 
 /// How far a peer is from a task. Ordered by the Hamming distance, then by the XOR.
@@ -175,10 +164,7 @@ impl Distance {
     /// The distance between two hashes.
     pub fn between(a: &Hash256, b: &Hash256) -> Self {
         let xor = std::array::from_fn(|word| a.0[word] ^ b.0[word]);
-        Self {
-            hamming: xor.iter().map(|word| word.count_ones()).sum(),
-            xor,
-        }
+        Self { hamming: xor.iter().map(|word| word.count_ones()).sum(), xor }
     }
 }
 
@@ -247,13 +233,8 @@ impl Candidates {
 
     /// The closest candidate.
     pub fn nearest(&self, combined: &Hash256) -> Option<(&Arc<str>, Distance)> {
-        let distances = self
-            .hashes
-            .iter()
-            .map(|hash| Distance::between(hash, combined));
-        let (index, distance) = distances
-            .enumerate()
-            .min_by_key(|&(_, distance)| distance)?;
+        let distances = self.hashes.iter().map(|hash| Distance::between(hash, combined));
+        let (index, distance) = distances.enumerate().min_by_key(|&(_, distance)| distance)?;
         Some((&self.peers[index], distance))
     }
 
@@ -272,10 +253,7 @@ impl Candidates {
         if place >= self.len() {
             return None;
         }
-        let distances = self
-            .hashes
-            .iter()
-            .map(|hash| Distance::between(hash, combined));
+        let distances = self.hashes.iter().map(|hash| Distance::between(hash, combined));
         let mut ranked: Vec<_> = distances.zip(&self.peers).collect();
         let (_, &mut (distance, peer), _) =
             ranked.select_nth_unstable_by_key(place, |&(distance, _)| distance);
@@ -387,19 +365,13 @@ mod tests {
         let ranking = ranking(&candidates, &combined);
         for epoch in 1..=20_u64 {
             let first = (epoch as usize - 1) % 7;
-            assert_eq!(
-                candidates.owner(&combined, epoch).unwrap().0,
-                &ranking[first]
-            );
+            assert_eq!(candidates.owner(&combined, epoch).unwrap().0, &ranking[first]);
             for (place, peer) in ranking.iter().enumerate() {
                 let rank = candidates.rank_of(peer, &combined, epoch);
                 assert_eq!(rank, Some((place + 7 - first) % 7));
             }
         }
-        assert_eq!(
-            candidates.owner(&combined, 0),
-            candidates.owner(&combined, 1)
-        );
+        assert_eq!(candidates.owner(&combined, 0), candidates.owner(&combined, 1));
     }
 
     #[test]
@@ -418,10 +390,7 @@ mod tests {
         let combined = hash("task");
         let candidates = candidates(300);
         let ranking = ranking(&candidates, &combined);
-        let ties: Vec<u32> = ranking
-            .iter()
-            .map(|peer| tie(&combined, &hash(peer)))
-            .collect();
+        let ties: Vec<u32> = ranking.iter().map(|peer| tie(&combined, &hash(peer))).collect();
         assert!(ties.is_sorted_by(|closer, farther| closer >= farther));
         let opposite = Hash256(combined.0.map(|word| !word));
         assert_eq!(tie(&combined, &opposite), 1);

@@ -118,9 +118,7 @@ impl TagSet {
 
     /// The tags, in order.
     pub fn iter(self) -> impl Iterator<Item = WorkflowTag> {
-        WorkflowTag::ALL
-            .into_iter()
-            .filter(move |&tag| self.contains(tag))
+        WorkflowTag::ALL.into_iter().filter(move |&tag| self.contains(tag))
     }
 
     /// Whether the workflow must never run on GitHub.
@@ -199,10 +197,7 @@ mod tests {
     fn a_set_lists_its_tags_in_order_and_once() {
         let set: TagSet =
             serde_json::from_str(r#"["web-scraping","github-api","web-scraping"]"#).unwrap();
-        assert_eq!(
-            serde_json::to_string(&set).unwrap(),
-            r#"["github-api","web-scraping"]"#
-        );
+        assert_eq!(serde_json::to_string(&set).unwrap(), r#"["github-api","web-scraping"]"#);
         let mut copy = TagSet::default();
         assert!(copy.is_empty());
         assert!(copy.insert(WorkflowTag::WebScraping));
