@@ -1,0 +1,3 @@
+//! Tests of behaviour seen from outside the library.
+
+mod original_vectors;
