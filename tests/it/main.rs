@@ -1,3 +1,4 @@
 //! Tests of behaviour seen from outside the library.
 
+mod node;
 mod original_vectors;
