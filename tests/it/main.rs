@@ -1,0 +1,6 @@
+//! Tests of behaviour seen from outside the library.
+
+mod leases;
+mod order;
+mod support;
+mod transcripts;
