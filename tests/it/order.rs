@@ -18,8 +18,14 @@ fn any_record(dot: Dot) -> impl Strategy<Value = Record> {
     let rest = (0..2u32, 0..2u32, 0..2u64, 0..4u8, 1..3u8);
     (ended, spec, lease, rest).prop_map(move |(ended, spec, lease, rest)| {
         let (class, phase, epoch, rev) = ended;
-        let class = [Class::Live, Class::Live, Class::Live, Class::Live, Class::Cancelled, Class::Completed]
-            [usize::from(class)];
+        let class = [
+            Class::Live,
+            Class::Live,
+            Class::Live,
+            Class::Live,
+            Class::Cancelled,
+            Class::Completed,
+        ][usize::from(class)];
         let phase = [Phase::Pending, Phase::Leased, Phase::Failed][usize::from(phase)];
         let (failures, losses, not_before, outcome, priority) = rest;
         let (holder, session, counter) = lease;

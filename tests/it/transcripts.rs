@@ -4,8 +4,8 @@
 //! The `vector` in the file is the one of the end of each run, not of the step; the roots are those
 //! of the steps.
 
-use p2p_workflow_scheduler::scheduler::{Now, P2PWorkflowScheduler, Rejection, State, task_hash};
 use p2p_workflow_scheduler::P2PTask;
+use p2p_workflow_scheduler::scheduler::{Now, P2PWorkflowScheduler, Rejection, State, task_hash};
 use serde::Deserialize;
 
 use crate::support::{S, at, caller, done, scheduler, task, timed};
