@@ -435,7 +435,9 @@ impl TagCheck {
         let mut check = TagCheck { tags: TagSet::default(), unknown: Vec::new() };
         for name in names {
             match name.parse::<WorkflowTag>() {
-                Ok(tag) => check.tags.insert(tag),
+                Ok(tag) => {
+                    check.tags.insert(tag);
+                }
                 Err(_) => check.unknown.push(name.clone()),
             }
         }
@@ -460,7 +462,9 @@ impl TagCheck {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// Another task has this id.
-    #[error("task {task_id:?} already exists with a different {differs}. Submit under another task_id, or leave the existing task as it is.")]
+    #[error(
+        "task {task_id:?} already exists with a different {differs}. Submit under another task_id, or leave the existing task as it is."
+    )]
     TaskExists {
         /// The id.
         task_id: String,
@@ -468,13 +472,17 @@ pub enum Rejection {
         differs: String,
     },
     /// No task has this id.
-    #[error("task {task_id:?} is not known here. Check the id with p2p_scheduler_status (or `p2p-workflow list`), or submit it first.")]
+    #[error(
+        "task {task_id:?} is not known here. Check the id with p2p_scheduler_status (or `p2p-workflow list`), or submit it first."
+    )]
     TaskNotFound {
         /// The id.
         task_id: String,
     },
     /// The caller does not hold the task.
-    #[error("task {task_id:?} is {standing}, not held by you. Take tasks with p2p_get_next_task (or `p2p-workflow next`) and report only on those; a person may cancel it.")]
+    #[error(
+        "task {task_id:?} is {standing}, not held by you. Take tasks with p2p_get_next_task (or `p2p-workflow next`) and report only on those; a person may cancel it."
+    )]
     NotHolder {
         /// The id.
         task_id: String,
@@ -482,7 +490,9 @@ pub enum Rejection {
         standing: String,
     },
     /// The fence is not that of the lease in force.
-    #[error("fence {given} of task {task_id:?} is stale: the lease in force has another. Stop working on it; your attempt was replaced. Take a task anew.")]
+    #[error(
+        "fence {given} of task {task_id:?} is stale: the lease in force has another. Stop working on it; your attempt was replaced. Take a task anew."
+    )]
     StaleFence {
         /// The id.
         task_id: String,
@@ -490,19 +500,25 @@ pub enum Rejection {
         given: u64,
     },
     /// The caller's lease ran out.
-    #[error("your lease of task {task_id:?} expired, and the task went back to the queue. Take it anew; renew long work with outcome \"in_progress\".")]
+    #[error(
+        "your lease of task {task_id:?} expired, and the task went back to the queue. Take it anew; renew long work with outcome \"in_progress\"."
+    )]
     LeaseExpired {
         /// The id.
         task_id: String,
     },
     /// It was completed, and stays so.
-    #[error("task {task_id:?} is already completed; its first outcome stands. Nothing is left to do: read it with p2p_scheduler_status and task_id.")]
+    #[error(
+        "task {task_id:?} is already completed; its first outcome stands. Nothing is left to do: read it with p2p_scheduler_status and task_id."
+    )]
     AlreadyCompleted {
         /// The id.
         task_id: String,
     },
     /// It was called off, and stays so.
-    #[error("task {task_id:?} is already cancelled. Stop working on it; submit a new task if the work is wanted after all.")]
+    #[error(
+        "task {task_id:?} is already cancelled. Stop working on it; submit a new task if the work is wanted after all."
+    )]
     AlreadyCancelled {
         /// The id.
         task_id: String,
@@ -532,7 +548,9 @@ pub enum Rejection {
         what: String,
     },
     /// A field is over its limit.
-    #[error("{what} is {size} where at most {limit} is allowed. Send less, or store it elsewhere (IPFS, a file) and send its address.")]
+    #[error(
+        "{what} is {size} where at most {limit} is allowed. Send less, or store it elsewhere (IPFS, a file) and send its address."
+    )]
     TooLarge {
         /// Which field, with its unit.
         what: String,
@@ -542,7 +560,9 @@ pub enum Rejection {
         limit: u64,
     },
     /// A clock that its peer cannot have.
-    #[error("this clock cannot be right: {why}. Send the answer of that peer's own p2p_get_merkle_clock unchanged.")]
+    #[error(
+        "this clock cannot be right: {why}. Send the answer of that peer's own p2p_get_merkle_clock unchanged."
+    )]
     ForgedClock {
         /// What gives it away.
         why: String,

@@ -45,9 +45,7 @@ pub const BACKOFF_LONGEST: u64 = 5 * 60 * 1000;
 pub(crate) fn check_name(field: &str, text: &str) -> Result<(), Rejection> {
     let chars = text.chars().count();
     if chars == 0 {
-        return Err(invalid(format!(
-            "{field} is empty. Give 1 to {MAX_ID_CHARS} characters."
-        )));
+        return Err(invalid(format!("{field} is empty. Give 1 to {MAX_ID_CHARS} characters.")));
     }
     if chars > MAX_ID_CHARS {
         return Err(too_large(format!("{field} (in characters)"), chars, MAX_ID_CHARS));
@@ -87,10 +85,9 @@ pub(crate) fn check_size(field: &str, bytes: usize, limit: usize) -> Result<(), 
 pub(crate) fn check_duration(field: &str, millis: u64, limit: u64) -> Result<(), Rejection> {
     match millis <= limit {
         true => Ok(()),
-        false => Err(invalid(format!(
-            "{field} is too long. Give at most {} seconds.",
-            limit / 1000
-        ))),
+        false => {
+            Err(invalid(format!("{field} is too long. Give at most {} seconds.", limit / 1000)))
+        }
     }
 }
 
@@ -110,9 +107,5 @@ pub(crate) fn invalid(what: String) -> Rejection {
 }
 
 fn too_large(what: String, size: usize, limit: usize) -> Rejection {
-    Rejection::TooLarge {
-        what,
-        size: size as u64,
-        limit: limit as u64,
-    }
+    Rejection::TooLarge { what, size: size as u64, limit: limit as u64 }
 }

@@ -76,8 +76,9 @@ pub struct Spec {
     pub tags: TagSet,
     /// The priority asked for, 1–10. [`Record::priority`] is the one in force.
     pub priority: u8,
-    /// The task's input.
-    pub payload: Option<Body>,
+    /// Length of the payload's text in bytes; 0 means there is none. Its content is in
+    /// [`Spec::hash`].
+    pub payload_size: u32,
     /// Ids of the tasks that must be completed first, sorted, each once.
     pub depends_on: Box<[Arc<str>]>,
     /// What a worker must be capable of, sorted, each once.
@@ -92,19 +93,20 @@ pub struct Spec {
     pub head: Hash256,
     /// When it was submitted, in milliseconds since the Unix epoch, on the submitter's clock.
     pub created_at: u64,
-    /// SHA-256 over all of the above but `head` and `created_at`, so that a client's retry on
-    /// another peer is the same spec.
+    /// SHA-256 over the payload's text and all of the above but `head` and `created_at`, so that a
+    /// client's retry on another peer is the same spec.
     pub hash: Hash256,
 }
 
 impl Spec {
-    /// Fills in [`Spec::hash`].
+    /// Fills in [`Spec::payload_size`] and [`Spec::hash`].
     #[must_use]
-    pub fn sealed(mut self) -> Self {
+    pub fn sealed(mut self, payload: Option<&str>) -> Self {
+        self.payload_size = u32::try_from(payload.map_or(0, str::len)).unwrap_or(u32::MAX);
         let mut bytes = Canonical::default();
         bytes.text(&self.task_id).text(&self.workflow_id).text(&self.name);
         bytes.number(u64::from(self.tags.bits())).number(u64::from(self.priority));
-        bytes.body(self.payload);
+        bytes.text(payload.unwrap_or_default());
         for list in [&self.depends_on, &self.requires] {
             bytes.number(list.len() as u64);
             for item in list {
@@ -154,6 +156,9 @@ pub struct Lease {
     pub worker: Arc<str>,
     /// The dot of the claim: the lease's identity.
     pub dot: Dot,
+    /// How long it lasts from its claim or renewal, in milliseconds; 0 means as long as the
+    /// worker's session.
+    pub duration: u64,
 }
 
 /// What an attempt left behind.
@@ -188,7 +193,7 @@ pub struct Record {
     pub losses: u32,
     /// Not to be claimed before this time, in milliseconds since the Unix epoch; 0 is at once.
     pub not_before: u64,
-    /// Who holds it, or completed it.
+    /// Who holds it, held it last, or completed it.
     pub lease: Option<Arc<Lease>>,
     /// What the last attempt left behind.
     pub outcome: Option<Arc<Outcome>>,
@@ -197,13 +202,26 @@ pub struct Record {
 }
 
 impl Record {
-    /// The fencing token of the record's lease; `None` without a lease.
+    /// The fencing token of the record's lease, in force or past; `None` before the first claim.
     ///
-    /// `epoch × 2^20 + tie − 1`: it rises along the order and stays below 2^53.
+    /// `epoch × 2^20 + tie − 1` of the claim's epoch: it rises along the order and stays below
+    /// 2^53.
     #[must_use]
     pub fn fence(&self) -> Option<u64> {
-        self.lease.as_ref()?;
-        Some((u64::from(self.epoch) << FENCE_EPOCH_SHIFT) + u64::from(self.tie()) - 1)
+        let lease = self.lease.as_deref()?;
+        // Going back to the queue starts the next epoch and keeps the lease as the last one.
+        let epoch = self.epoch.saturating_sub(u32::from(self.phase == Phase::Pending));
+        let tie = tie(&self.combined_hash(), &Hash256::of(lease.holder.as_bytes()));
+        Some((u64::from(epoch) << FENCE_EPOCH_SHIFT) + u64::from(tie) - 1)
+    }
+
+    /// The lease in force, if any.
+    #[must_use]
+    pub fn held(&self) -> Option<&Arc<Lease>> {
+        match (self.class, self.phase) {
+            (Class::Live, Phase::Leased) => self.lease.as_ref(),
+            _ => None,
+        }
     }
 
     /// Which attempt this is or was, counted from 1.
@@ -233,10 +251,14 @@ impl Record {
             .then_with(|| self.dot.cmp(&other.dot))
     }
 
+    /// 0 without a holder: a pending task's lease is only the last one.
     fn tie(&self) -> u32 {
-        self.lease
-            .as_ref()
-            .map_or(0, |lease| tie(&self.combined_hash(), &Hash256::of(lease.holder.as_bytes())))
+        match &self.lease {
+            Some(lease) if self.phase == Phase::Leased => {
+                tie(&self.combined_hash(), &Hash256::of(lease.holder.as_bytes()))
+            }
+            _ => 0,
+        }
     }
 
     /// SHA-256 over the fields that the order's other parts do not cover.
@@ -253,7 +275,8 @@ impl Record {
                 .text(&lease.holder)
                 .text(&lease.worker)
                 .text(&lease.dot.actor)
-                .number(lease.dot.counter),
+                .number(lease.dot.counter)
+                .number(lease.duration),
         };
         let none = Outcome::default();
         let outcome = self.outcome.as_deref().unwrap_or(&none);
@@ -291,6 +314,6 @@ impl Canonical {
     }
 
     fn finish(self) -> Hash256 {
-        Hash256::from_bytes(self.0.finalize().into())
+        self.0.into()
     }
 }

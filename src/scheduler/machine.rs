@@ -1,0 +1,511 @@
+//! The state machine: one way in per call, one deadline out, changes to keep.
+//!
+//! # How to drive it
+//! Every call takes the time as an argument ([`Now`]) and is applied at once. What it changed is
+//! taken out with [`P2PWorkflowScheduler::take_changes`] and must be on disk before anything that
+//! shows it is answered. [`P2PWorkflowScheduler::next_deadline`] says when to call
+//! [`P2PWorkflowScheduler::advance`]; an extra call does nothing. The same calls give the same
+//! answers and changes, byte for byte.
+//!
+//! # How it works
+//! A call replaces a task's record by a greater one (`put`), and `settle` brings everything that is
+//! derived from it in line: where the task stands, what its dependents wait for, whether it is in
+//! the queue, when time alone changes it. `settle` may be called at any time, for any task, and
+//! changes nothing when nothing changed.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::calls::{Now, State};
+use super::changes::{Changes, KeptTask, TaskChange};
+use super::clock::MerkleClock;
+use super::config::Config;
+use super::limits::BACKOFF_LONGEST;
+use super::members::{Heartbeat, Liveness, Members};
+use super::ready::Ready;
+use super::record::{Dot, Phase, Record};
+use super::table::{Entry, NEVER, Outlook, Table, Waiting};
+
+/// The peers before this one whose turns are waited for, at most: bounds what members that are
+/// not there can cost.
+const LONGEST_QUEUE_OF_TURNS: usize = 6;
+/// Tasks looked at anew in one call after the membership changed, so that no call holds the lock
+/// for long.
+const SWEEP_STEP: usize = 10_000;
+/// How often the wall clock is looked at while a delay waits for it, in milliseconds: it may jump.
+const WALL_CHECK_INTERVAL: u64 = 5_000;
+
+/// A source of random numbers for the jitter of retries.
+pub type Jitter = Box<dyn FnMut() -> u64 + Send>;
+
+/// What was kept of a scheduler, to take it up again.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// The shown clock.
+    pub clock: BTreeMap<String, u64>,
+    /// The replication vector.
+    pub have: BTreeMap<Arc<str>, u64>,
+    /// In the order of their keys.
+    pub tasks: Vec<KeptTask>,
+    /// How many conflicts were found.
+    pub conflicts: u64,
+    /// How many duplicates were found.
+    pub duplicates: u64,
+    /// The first key that no task has had.
+    pub next_key: u64,
+}
+
+/// One peer's tasks, clock and view of the swarm. See the module's page.
+pub struct P2PWorkflowScheduler {
+    pub(super) config: Config,
+    pub(super) peer: Arc<str>,
+    pub(super) actor: Arc<str>,
+    pub(super) clock: MerkleClock,
+    pub(super) have: BTreeMap<Arc<str>, u64>,
+    pub(super) members: Members,
+    pub(super) table: Table,
+    pub(super) ready: Ready,
+    /// Workers whose session is attached: their leases do not run out.
+    pub(super) attached: BTreeSet<Arc<str>>,
+    pub(super) jitter: Jitter,
+    pub(super) changes: Changes,
+    pub(super) conflicts: u64,
+    pub(super) duplicates: u64,
+    /// Tasks that became pending after having been blocked, in this call.
+    pub(super) unblocked: Vec<u64>,
+    /// Whether a task became ready since this was last asked.
+    became_ready: bool,
+    /// Where the sweep after a change of membership goes on.
+    sweep: Option<u64>,
+    now: Now,
+}
+
+impl fmt::Debug for P2PWorkflowScheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("P2PWorkflowScheduler")
+            .field("peer", &self.peer)
+            .field("clock", &self.clock)
+            .field("counts", &self.table.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+impl P2PWorkflowScheduler {
+    /// An empty scheduler of `peer`, whose writes are named by `actor` (see [`Dot`]).
+    #[must_use]
+    pub fn new(peer: &str, actor: &str, config: Config, jitter: Jitter) -> Self {
+        Self::restore(peer, actor, config, jitter, Now::default(), Kept::default())
+    }
+
+    /// Takes up what was kept. Leases of this node start again with their full duration; those of
+    /// sessions wait a grace for the session to come back.
+    #[must_use]
+    pub fn restore(
+        peer: &str,
+        actor: &str,
+        config: Config,
+        jitter: Jitter,
+        now: Now,
+        kept: Kept,
+    ) -> Self {
+        let peer: Arc<str> = peer.into();
+        let mut clock = MerkleClock::new(&*peer);
+        clock.merge(&kept.clock);
+        let ids = kept.tasks.iter().map(|task| (task.record.spec.task_id.clone(), task.key));
+        let first = kept.tasks.first().map_or(kept.next_key, |task| task.key);
+        let table = Table::with_ids(ids.collect(), first);
+        let mut scheduler = P2PWorkflowScheduler {
+            config,
+            actor: actor.into(),
+            clock,
+            have: kept.have,
+            members: Members::new(peer.clone()),
+            peer,
+            table,
+            ready: Ready::default(),
+            attached: BTreeSet::new(),
+            jitter,
+            changes: Changes::default(),
+            conflicts: kept.conflicts,
+            duplicates: kept.duplicates,
+            unblocked: Vec::new(),
+            became_ready: false,
+            sweep: None,
+            now,
+        };
+        scheduler.take_up(now, kept.tasks);
+        scheduler
+    }
+
+    fn take_up(&mut self, now: Now, tasks: Vec<KeptTask>) {
+        for KeptTask { key, record, leases_here } in tasks {
+            if let Some(lease) = record.held() {
+                self.members.holds_a_lease(now, &self.config, &lease.holder);
+            }
+            let mut entry = Entry::new(record, leases_here);
+            entry.state = entry.derive_state(false, |_| false);
+            self.table.insert_known(key, entry);
+        }
+        let keys: Vec<u64> = self.table.keys_after(None).collect();
+        for key in &keys {
+            self.table.count_dependencies(*key);
+        }
+        self.table.find_all_cycles(&keys);
+        for key in &keys {
+            self.settle(now, *key);
+        }
+        self.unblocked.clear();
+    }
+
+    /// This peer's id.
+    #[must_use]
+    pub fn peer_id(&self) -> &Arc<str> {
+        &self.peer
+    }
+
+    /// The shown clock.
+    #[must_use]
+    pub fn clock(&self) -> &MerkleClock {
+        &self.clock
+    }
+
+    /// The replication vector: `have[a] = c` means that for every write (a, ≤ c) this peer holds
+    /// that state or a greater one.
+    #[must_use]
+    pub fn have(&self) -> &BTreeMap<Arc<str>, u64> {
+        &self.have
+    }
+
+    /// Takes out what changed since this was last called.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether a task became ready since this was last called.
+    pub fn take_became_ready(&mut self) -> bool {
+        std::mem::take(&mut self.became_ready)
+    }
+
+    /// When to call [`P2PWorkflowScheduler::advance`] at the latest, on the monotonic clock.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        if self.sweep.is_some() {
+            return Some(self.now.monotonic);
+        }
+        let delayed = self.table.next_delayed().map(|wall| {
+            let wait = wall.saturating_sub(self.now.wall).min(WALL_CHECK_INTERVAL);
+            self.now.monotonic.saturating_add(wait)
+        });
+        [self.members.next_deadline(), self.table.next_wake(), delayed].into_iter().flatten().min()
+    }
+
+    /// Lets time pass: leases expire, delays end, turns come, members go down.
+    pub fn advance(&mut self, now: Now) {
+        self.now = now;
+        let before = self.members.candidates().len();
+        let down = self.members.advance(now, &self.config);
+        if before != self.members.candidates().len() {
+            self.sweep = Some(0);
+        }
+        for peer in down {
+            for key in self.table.held_by(&peer) {
+                self.settle(now, key);
+            }
+        }
+        while let Some(key) = self.table.due(now.monotonic, now.wall) {
+            match self.table.entry(key).waiting {
+                Waiting::Lease(until) if until <= now.monotonic => self.end_lease(now, key),
+                _ => self.settle(now, key),
+            }
+        }
+        self.sweep(now);
+    }
+
+    /// A member's heartbeat came in.
+    pub fn heartbeat(&mut self, now: Now, peer: &Arc<str>, beat: Heartbeat) {
+        let was_down = self.members.is_down(peer);
+        let before = self.members.candidates().len();
+        self.members.heartbeat(now, &self.config, peer, beat);
+        self.membership_changed(now, peer, before, was_down);
+    }
+
+    /// The connection to a member dropped: it is suspect at once.
+    pub fn connection_lost(&mut self, now: Now, peer: &Arc<str>) {
+        self.members.connection_lost(now, &self.config, peer);
+    }
+
+    /// A member's liveness, if it is known.
+    #[must_use]
+    pub fn liveness(&self, peer: &str) -> Option<Liveness> {
+        self.members.liveness(peer)
+    }
+
+    /// Ranks the waiting tasks anew if the candidates are others than before, and takes back what
+    /// was free while the peer was down.
+    pub(super) fn membership_changed(
+        &mut self,
+        now: Now,
+        peer: &Arc<str>,
+        candidates_before: usize,
+        was_down: bool,
+    ) {
+        if candidates_before != self.members.candidates().len() {
+            self.sweep = Some(0);
+        }
+        if was_down && !self.members.is_down(peer) {
+            for key in self.table.held_by(peer) {
+                self.settle(now, key);
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Now) {
+        let Some(from) = self.sweep else { return };
+        let pending = self.table.in_state(State::Pending).range(from..);
+        let keys: Vec<u64> = pending.copied().take(SWEEP_STEP).collect();
+        self.sweep = match keys.last() {
+            Some(last) if keys.len() == SWEEP_STEP => Some(last + 1),
+            _ => None,
+        };
+        for key in keys {
+            self.settle(now, key);
+        }
+    }
+
+    /// The name of this peer's next write. Every dot taken is used.
+    pub(super) fn next_dot(&mut self) -> Dot {
+        let counter = self.have.entry(self.actor.clone()).or_insert(0);
+        *counter += 1;
+        let dot = Dot { actor: self.actor.clone(), counter: *counter };
+        self.changes.have.push(dot.clone());
+        dot
+    }
+
+    /// Counts a submission or an outcome on the shown clock.
+    pub(super) fn tick(&mut self) {
+        self.clock.tick();
+        self.changes.clock.push((self.peer.clone(), self.clock.get(&self.peer)));
+    }
+
+    /// Replaces a task's record by a greater one of this peer's making.
+    ///
+    /// # Panics
+    /// If the record is not greater: replicas would never agree on it.
+    pub(super) fn put(&mut self, now: Now, key: u64, record: Record, result: Option<Arc<str>>) {
+        let before = &self.table.entry(key).record;
+        assert_eq!(
+            record.order(before),
+            Ordering::Greater,
+            "a local change of task {:?} must be greater than what it replaces",
+            record.spec.task_id
+        );
+        self.keep(key, &record, None, result);
+        self.replace(now, key, record);
+    }
+
+    /// Hands a record to whoever keeps it.
+    pub(super) fn keep(
+        &mut self,
+        key: u64,
+        record: &Record,
+        new_spec: Option<Option<Arc<str>>>,
+        result: Option<Arc<str>>,
+    ) {
+        let leases_here = self.table.get(key).map_or(0, |entry| entry.leases_here);
+        self.changes.tasks.push(TaskChange {
+            key,
+            record: record.clone(),
+            leases_here,
+            spec_is_new: new_spec.is_some(),
+            payload: new_spec.flatten(),
+            result,
+        });
+    }
+
+    /// Puts a record in its task's place and derives everything anew.
+    pub(super) fn replace(&mut self, now: Now, key: u64, record: Record) {
+        self.leave_queue(key);
+        let me = self.peer.clone();
+        let entry = self.table.entry(key);
+        // A turn goes on within an epoch, a lease within its claim.
+        let goes_on = (entry.record.epoch, entry.record.phase) == (record.epoch, record.phase)
+            && entry.record.lease == record.lease
+            && matches!(entry.waiting, Waiting::Turn(_) | Waiting::Lease(_));
+        let delayed = matches!(entry.waiting, Waiting::Delay(_));
+        let held_before = entry.record.held().cloned();
+        let held_now = record.held().cloned();
+        if delayed {
+            self.table.set_delayed(key, false);
+        }
+        if let Some(lease) = held_before {
+            let name = if lease.holder == me { &lease.worker } else { &lease.holder };
+            self.table.set_held(key, name, false);
+        }
+        if let Some(lease) = held_now {
+            let name = if lease.holder == me { &lease.worker } else { &lease.holder };
+            self.table.set_held(key, name, true);
+            self.members.holds_a_lease(now, &self.config, &lease.holder);
+        }
+        let entry = self.table.entry_mut(key);
+        if !goes_on {
+            entry.waiting = Waiting::Nothing;
+        }
+        entry.record = record;
+        self.settle(now, key);
+    }
+
+    /// Brings everything derived in line with the task's record, and its dependents with it.
+    pub(super) fn settle(&mut self, now: Now, key: u64) {
+        let mut unsettled = vec![key];
+        while let Some(key) = unsettled.pop() {
+            let entry = self.table.entry(key);
+            let before = entry.state;
+            let cyclic = self.table.cyclic.contains(&key);
+            let state = entry.derive_state(cyclic, |peer| self.members.is_down(peer));
+            if state != before {
+                self.table.set_state(key, state);
+                if before == State::Blocked && state == State::Pending {
+                    self.unblocked.push(key);
+                }
+                let outlooks = (Outlook::from(before), Outlook::from(state));
+                if outlooks.0 != outlooks.1 {
+                    unsettled.extend(self.tell_dependents(key, outlooks));
+                }
+            }
+            self.wait_or_queue(now, key, state);
+        }
+    }
+
+    /// Counts a task's new outlook at those that depend on it, and returns them.
+    fn tell_dependents(&mut self, key: u64, outlooks: (Outlook, Outlook)) -> Vec<u64> {
+        let id = self.table.entry(key).record.spec.task_id.clone();
+        let mut dependents = self.table.dependents_of(&id).to_vec();
+        for dependent in &dependents {
+            self.table.entry_mut(*dependent).count_dependency(outlooks.0, outlooks.1);
+        }
+        if outlooks.1 == Outlook::Completed && self.table.cyclic.contains(&key) {
+            dependents.extend(self.table.find_cycles_again());
+        }
+        // The first to have come is settled first, and so queued first.
+        dependents.reverse();
+        dependents
+    }
+
+    /// Sets what the task waits for, and whether it stands in the queue.
+    fn wait_or_queue(&mut self, now: Now, key: u64, state: State) {
+        let waiting = match state {
+            State::Pending => self.wait_of_pending(now, key),
+            State::Assigned => self.wait_of_assigned(now, key),
+            State::Blocked | State::Completed | State::Failed | State::Cancelled => {
+                Some(Waiting::Nothing)
+            }
+        };
+        let entry = self.table.entry_mut(key);
+        let delayed = matches!(entry.waiting, Waiting::Delay(_));
+        let wake = match waiting {
+            None => {
+                // Ready for this peer. Keeps when its turn began, for the next look.
+                if !matches!(entry.waiting, Waiting::Turn(_)) {
+                    entry.waiting = Waiting::Turn(now.monotonic);
+                }
+                None
+            }
+            Some(waiting) => {
+                entry.waiting = waiting;
+                match waiting {
+                    Waiting::Nothing => None,
+                    Waiting::Delay(at) | Waiting::Lease(at) => Some(at),
+                    Waiting::Turn(since) => Some(since + self.turns_before(key)),
+                }
+            }
+        };
+        let delays = matches!(waiting, Some(Waiting::Delay(_)));
+        if delays != delayed {
+            self.table.set_delayed(key, delays);
+        }
+        self.table.set_wake(key, wake);
+        match waiting {
+            None => self.join_queue(key),
+            Some(_) => self.leave_queue(key),
+        }
+    }
+
+    /// What a pending task waits for; `None` if it is ready for this peer.
+    fn wait_of_pending(&self, now: Now, key: u64) -> Option<Waiting> {
+        let entry = self.table.entry(key);
+        let since = match entry.waiting {
+            Waiting::Turn(since) => since,
+            Waiting::Delay(until) => match self.is_over(now, entry, until) {
+                true => now.monotonic,
+                false => return Some(entry.waiting),
+            },
+            Waiting::Nothing | Waiting::Lease(_) => {
+                let longest = entry.record.spec.delay.max(BACKOFF_LONGEST);
+                let wait = entry.record.not_before.saturating_sub(now.wall).min(longest);
+                let until = now.monotonic.saturating_add(wait);
+                if !self.is_over(now, entry, until) {
+                    return Some(Waiting::Delay(until));
+                }
+                now.monotonic
+            }
+        };
+        match since.saturating_add(self.turns_before(key)) <= now.monotonic {
+            true => None,
+            false => Some(Waiting::Turn(since)),
+        }
+    }
+
+    fn is_over(&self, now: Now, entry: &Entry, until: u64) -> bool {
+        entry.record.not_before <= now.wall || until <= now.monotonic
+    }
+
+    /// How long the peers before this one in the task's ranking may take, in milliseconds.
+    fn turns_before(&self, key: u64) -> u64 {
+        let candidates = self.members.candidates();
+        if candidates.len() == 1 {
+            return 0;
+        }
+        let record = &self.table.entry(key).record;
+        let epoch = self.claim_epoch(record);
+        let rank = candidates.rank_of(&self.peer, &record.combined_hash(), u64::from(epoch));
+        let turns = rank.unwrap_or(LONGEST_QUEUE_OF_TURNS).min(LONGEST_QUEUE_OF_TURNS);
+        self.config.turn.saturating_mul(turns as u64)
+    }
+
+    /// The epoch that a claim of the task would have: the next one if it is taken over.
+    pub(super) fn claim_epoch(&self, record: &Record) -> u32 {
+        record.epoch + u32::from(record.phase == Phase::Leased)
+    }
+
+    /// When the lease of an assigned task ends, if that is for this node to judge.
+    fn wait_of_assigned(&self, now: Now, key: u64) -> Option<Waiting> {
+        let entry = self.table.entry(key);
+        let Some(lease) = entry.record.held().filter(|lease| lease.holder == self.peer) else {
+            return Some(Waiting::Nothing);
+        };
+        Some(match entry.waiting {
+            Waiting::Lease(_) => entry.waiting,
+            _ if lease.duration > 0 => Waiting::Lease(now.monotonic.saturating_add(lease.duration)),
+            _ if self.attached.contains(&lease.worker) => Waiting::Lease(NEVER),
+            _ => Waiting::Lease(now.monotonic.saturating_add(self.config.session_grace)),
+        })
+    }
+
+    fn join_queue(&mut self, key: u64) {
+        let entry = self.table.entry_mut(key);
+        if entry.place.is_none() {
+            entry.place = Some(self.ready.insert(key, &entry.record));
+            self.became_ready = true;
+        }
+    }
+
+    /// Takes the task out of the queue, if it stands there.
+    pub(super) fn leave_queue(&mut self, key: u64) {
+        let entry = self.table.entry_mut(key);
+        if let Some(place) = entry.place.take() {
+            self.ready.remove(key, &entry.record.spec, place);
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Who owns a task: rendezvous hashing by Hamming distance.
+//!
+//! Every peer computes the same answer from the same list of candidates, so nobody has
+//! to be asked. With `head` the clock head that the task was stamped with:
+//!
+//! ```text
+//! task_hash = sha256(task_id ":" workflow_id)
+//! combined  = sha256(hex(head) ":" hex(task_hash))
+//! distance  = (number of bits in which combined and sha256(peer_id) differ,
+//!              combined XOR sha256(peer_id) as a number)
+//! ```
+//!
+//! The candidates rank by distance, smallest first. The XOR (the metric of Kademlia)
+//! makes the order total: no two peers tie, and none is favoured. Each new epoch of a
+//! task starts one place further down, so a retry goes to another peer.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Why two hashes have no Hamming distance.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HammingDistanceError {
+    /// The hashes differ in length, given in hexadecimal digits.
+    #[error("the hashes have different lengths: {0} and {1} digits")]
+    LengthsDiffer(usize, usize),
+    /// A hash holds something other than hexadecimal digits.
+    #[error("not a hexadecimal hash: {0:?}")]
+    NotHex(String),
+}
+
+/// Counts the bits in which two hexadecimal hashes of equal length differ.
+///
+/// Either case is read, and any length, an odd one too: a digit is four bits.
+pub fn calculate_hamming_distance(a: &str, b: &str) -> Result<u32, HammingDistanceError> {
+    if let Some(bad) = [a, b].into_iter().find(|text| !text.bytes().all(|c| c.is_ascii_hexdigit()))
+    {
+        return Err(HammingDistanceError::NotHex(bad.to_owned()));
+    }
+    if a.len() != b.len() {
+        return Err(HammingDistanceError::LengthsDiffer(a.len(), b.len()));
+    }
+    let digits = |text: &str| text.bytes().filter_map(hex_value).collect::<Vec<u8>>();
+    Ok(digits(a).iter().zip(digits(b)).map(|(a, b)| (a ^ b).count_ones()).sum())
+}
+
+/// A SHA-256 hash, as four big-endian words: the order of hashes is that of their texts.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Hash256(pub [u64; 4]);
+
+impl Hash256 {
+    /// The hash of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Sha256::new_with_prefix(bytes).into()
+    }
+
+    /// The hash with these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        }
+        Self(words)
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(self.0) {
+            bytes.copy_from_slice(&word.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// 64 lowercase hexadecimal digits.
+    pub fn to_hex(&self) -> String {
+        self.to_string()
+    }
+
+    /// Reads 64 hexadecimal digits of either case.
+    pub fn from_hex(text: &str) -> Result<Self, ParseHashError> {
+        if text.len() != 64 {
+            return Err(ParseHashError);
+        }
+        let mut words = [0; 4];
+        for (index, digit) in text.bytes().enumerate() {
+            let value = hex_value(digit).ok_or(ParseHashError)?;
+            words[index / 16] = words[index / 16] << 4 | u64::from(value);
+        }
+        Ok(Self(words))
+    }
+
+    fn hex_digits(&self) -> [u8; 64] {
+        std::array::from_fn(|index| {
+            let nibble = self.0[index / 16] >> (60 - index % 16 * 4) & 0xf;
+            b"0123456789abcdef"[nibble as usize]
+        })
+    }
+}
+
+impl From<Sha256> for Hash256 {
+    fn from(hasher: Sha256) -> Self {
+        Self::from_bytes(hasher.finalize().into())
+    }
+}
+
+impl fmt::Display for Hash256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d] = self.0;
+        write!(f, "{a:016x}{b:016x}{c:016x}{d:016x}")
+    }
+}
+
+impl fmt::Debug for Hash256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Hash256> for String {
+    fn from(hash: Hash256) -> Self {
+        hash.to_hex()
+    }
+}
+
+impl TryFrom<String> for Hash256 {
+    type Error = ParseHashError;
+
+    fn try_from(text: String) -> Result<Self, ParseHashError> {
+        Self::from_hex(&text)
+    }
+}
+
+impl FromStr for Hash256 {
+    type Err = ParseHashError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHashError> {
+        Self::from_hex(text)
+    }
+}
+
+/// A text that is no SHA-256 hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a hash is 64 hexadecimal digits")]
+pub struct ParseHashError;
+
+fn hex_value(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+/// The hash that names a task within its workflow.
+pub fn task_hash(task_id: &str, workflow_id: &str) -> Hash256 {
+    let hasher = Sha256::new_with_prefix(task_id);
+    hasher.chain_update(":").chain_update(workflow_id).into()
+}
+
+/// The point that peers are measured against: `head` is the clock head that the task was
+/// stamped with at submission.
+pub fn combined_hash(head: &Hash256, task_hash: &Hash256) -> Hash256 {
+    let hasher = Sha256::new_with_prefix(head.hex_digits());
+    hasher.chain_update(":").chain_update(task_hash.hex_digits()).into()
+}
+
+/// How far a peer is from a task. Ordered by the Hamming distance, then by the XOR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Distance {
+    /// The number of bits that differ: 0 to 256.
+    pub hamming: u32,
+    /// Which bits differ, as a big-endian number.
+    pub xor: [u64; 4],
+}
+
+impl Distance {
+    /// The distance between two hashes.
+    pub fn between(a: &Hash256, b: &Hash256) -> Self {
+        let xor = std::array::from_fn(|word| a.0[word] ^ b.0[word]);
+        Self { hamming: xor.iter().map(|word| word.count_ones()).sum(), xor }
+    }
+}
+
+/// A number for the holder of a task by which two records of one epoch are told apart:
+/// larger for the closer holder, never 0, below 2^20.
+///
+/// `holder` is the hash of the holder's peer id. The number keeps 11 bits of the XOR; holders
+/// that share these too are told apart by the rest of the record.
+pub fn tie(combined: &Hash256, holder: &Hash256) -> u32 {
+    let Distance { hamming, xor } = Distance::between(combined, holder);
+    let top_bits = (!xor[0] >> 53) as u32;
+    1 + ((256 - hamming) << 11 | top_bits)
+}
+
+/// The peers that a task may go to, each with the hash of its id.
+///
+/// Places count from 0, the closest. All searches are linear in the number of candidates;
+/// only [`at_place`](Self::at_place) beyond the first place allocates.
+#[derive(Debug, Clone, Default)]
+pub struct Candidates {
+    /// Sorted; `hashes[i]` belongs to `peers[i]`.
+    peers: Vec<Arc<str>>,
+    hashes: Vec<Hash256>,
+}
+
+impl Candidates {
+    /// Adds a peer; true if it was not there yet.
+    pub fn insert(&mut self, peer: Arc<str>) -> bool {
+        let Err(index) = self.index_of(&peer) else {
+            return false;
+        };
+        self.hashes.insert(index, Hash256::of(peer.as_bytes()));
+        self.peers.insert(index, peer);
+        true
+    }
+
+    /// Takes a peer out; true if it was there.
+    pub fn remove(&mut self, peer: &str) -> bool {
+        let Ok(index) = self.index_of(peer) else {
+            return false;
+        };
+        self.hashes.remove(index);
+        self.peers.remove(index);
+        true
+    }
+
+    /// Whether the peer is a candidate.
+    pub fn contains(&self, peer: &str) -> bool {
+        self.index_of(peer).is_ok()
+    }
+
+    /// The number of candidates.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether there is no candidate.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// The candidates by peer id, each with its hash.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Hash256)> {
+        self.peers.iter().zip(&self.hashes)
+    }
+
+    /// The closest candidate.
+    pub fn nearest(&self, combined: &Hash256) -> Option<(&Arc<str>, Distance)> {
+        let distances = self.hashes.iter().map(|hash| Distance::between(hash, combined));
+        let (index, distance) = distances.enumerate().min_by_key(|&(_, distance)| distance)?;
+        Some((&self.peers[index], distance))
+    }
+
+    /// How many candidates are closer than `peer`; none if it is no candidate itself.
+    pub fn place_of(&self, peer: &str, combined: &Hash256) -> Option<usize> {
+        let own = Distance::between(&self.hashes[self.index_of(peer).ok()?], combined);
+        let closer = |hash: &&Hash256| Distance::between(hash, combined) < own;
+        Some(self.hashes.iter().filter(closer).count())
+    }
+
+    /// The candidate that has exactly `place` closer ones.
+    pub fn at_place(&self, combined: &Hash256, place: usize) -> Option<(&Arc<str>, Distance)> {
+        if place == 0 {
+            return self.nearest(combined);
+        }
+        if place >= self.len() {
+            return None;
+        }
+        let distances = self.hashes.iter().map(|hash| Distance::between(hash, combined));
+        let mut ranked: Vec<_> = distances.zip(&self.peers).collect();
+        let (_, &mut (distance, peer), _) =
+            ranked.select_nth_unstable_by_key(place, |&(distance, _)| distance);
+        Some((peer, distance))
+    }
+
+    /// The owner of a task in an epoch: the ranking starts at place `epoch - 1`, and goes
+    /// round. Epochs count from 1.
+    pub fn owner(&self, combined: &Hash256, epoch: u64) -> Option<(&Arc<str>, Distance)> {
+        self.at_place(combined, self.first_place(epoch)?)
+    }
+
+    /// How many candidates come before `peer` in an epoch: 0 is the owner; none if `peer`
+    /// is no candidate.
+    pub fn rank_of(&self, peer: &str, combined: &Hash256, epoch: u64) -> Option<usize> {
+        let place = self.place_of(peer, combined)?;
+        let first = self.first_place(epoch)?;
+        Some((place + self.len() - first) % self.len())
+    }
+
+    fn first_place(&self, epoch: u64) -> Option<usize> {
+        let place = epoch.saturating_sub(1).checked_rem(self.len() as u64)?;
+        Some(place as usize)
+    }
+
+    fn index_of(&self, peer: &str) -> Result<usize, usize> {
+        self.peers.binary_search_by(|known| (**known).cmp(peer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(text: &str) -> Hash256 {
+        Hash256::of(text.as_bytes())
+    }
+
+    fn candidates(count: usize) -> Candidates {
+        let mut candidates = Candidates::default();
+        for index in 0..count {
+            assert!(candidates.insert(format!("peer-{index}").into()));
+        }
+        candidates
+    }
+
+    /// The ranking by its definition: everybody, sorted.
+    fn ranking(candidates: &Candidates, combined: &Hash256) -> Vec<Arc<str>> {
+        let mut ranked: Vec<_> = candidates
+            .iter()
+            .map(|(peer, hash)| (Distance::between(hash, combined), peer.clone()))
+            .collect();
+        ranked.sort();
+        ranked.into_iter().map(|(_, peer)| peer).collect()
+    }
+
+    #[test]
+    fn a_hash_reads_back_from_its_digits() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(hash("").to_hex(), empty);
+        assert_eq!(Hash256::from_hex(empty), Ok(hash("")));
+        assert_eq!(empty.to_uppercase().parse(), Ok(hash("")));
+        assert_eq!(hash("").hex_digits(), empty.as_bytes());
+        let json = serde_json::to_string(&hash("")).unwrap();
+        assert_eq!(json, format!("\"{empty}\""));
+        assert_eq!(serde_json::from_str::<Hash256>(&json).unwrap(), hash(""));
+        for wrong in ["", &empty[1..], &empty.replace('e', "g"), &"é".repeat(32)] {
+            assert_eq!(Hash256::from_hex(wrong), Err(ParseHashError));
+        }
+    }
+
+    #[test]
+    fn a_distance_needs_two_hexadecimal_texts_of_one_length() {
+        assert_eq!(calculate_hamming_distance("", ""), Ok(0));
+        assert_eq!(calculate_hamming_distance("fFf", "FfE"), Ok(1));
+        assert_eq!(
+            calculate_hamming_distance("00", "000"),
+            Err(HammingDistanceError::LengthsDiffer(2, 3))
+        );
+        for wrong in ["0x", "é", " 1", "+1"] {
+            assert_eq!(
+                calculate_hamming_distance("00", wrong),
+                Err(HammingDistanceError::NotHex(wrong.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn places_and_ranks_are_those_of_the_sorted_list() {
+        for count in [1, 2, 3, 10, 257] {
+            let candidates = candidates(count);
+            for task in 0..20 {
+                let combined = hash(&format!("task-{task}"));
+                let ranking = ranking(&candidates, &combined);
+                for (place, peer) in ranking.iter().enumerate() {
+                    assert_eq!(candidates.place_of(peer, &combined), Some(place));
+                    assert_eq!(candidates.at_place(&combined, place).unwrap().0, peer);
+                }
+                assert_eq!(candidates.at_place(&combined, count), None);
+                assert_eq!(candidates.nearest(&combined).unwrap().0, &ranking[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn each_epoch_starts_one_place_further_and_goes_round() {
+        let candidates = candidates(7);
+        let combined = hash("task");
+        let ranking = ranking(&candidates, &combined);
+        for epoch in 1..=20_u64 {
+            let first = (epoch as usize - 1) % 7;
+            assert_eq!(candidates.owner(&combined, epoch).unwrap().0, &ranking[first]);
+            for (place, peer) in ranking.iter().enumerate() {
+                let rank = candidates.rank_of(peer, &combined, epoch);
+                assert_eq!(rank, Some((place + 7 - first) % 7));
+            }
+        }
+        assert_eq!(candidates.owner(&combined, 0), candidates.owner(&combined, 1));
+    }
+
+    #[test]
+    fn nobody_owns_a_task_without_candidates() {
+        let mut candidates = candidates(2);
+        assert!(!candidates.insert("peer-0".into()));
+        assert!(candidates.remove("peer-0") && candidates.remove("peer-1"));
+        assert!(!candidates.remove("peer-0") && !candidates.contains("peer-0"));
+        assert!(candidates.is_empty());
+        assert_eq!(candidates.owner(&hash("task"), 1), None);
+        assert_eq!(candidates.rank_of("peer-0", &hash("task"), 1), None);
+    }
+
+    #[test]
+    fn the_closer_holder_has_the_larger_tie() {
+        let combined = hash("task");
+        let candidates = candidates(300);
+        let ranking = ranking(&candidates, &combined);
+        let ties: Vec<u32> = ranking.iter().map(|peer| tie(&combined, &hash(peer))).collect();
+        assert!(ties.is_sorted_by(|closer, farther| closer >= farther));
+        let opposite = Hash256(combined.0.map(|word| !word));
+        assert_eq!(tie(&combined, &opposite), 1);
+        assert!(tie(&combined, &combined) < 1 << 20);
+    }
+}

@@ -1,0 +1,108 @@
+//! The tasks that this peer may claim now, best first.
+//!
+//! Tasks that ask the same of a worker (the same required capabilities and tags) share one
+//! [`FibonacciHeap`] keyed by priority, first in, first out among equals. A caller looks at the
+//! top of each heap that it can serve and takes the best of those: as many looks as there are
+//! kinds of demand, however many tasks wait. A caller that names a workflow walks that workflow's
+//! own ordered set instead.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::calls::Want;
+use super::heap::{FibonacciHeap, Handle};
+use super::record::{Record, Spec};
+use super::tags::TagSet;
+
+/// What a task asks of a worker. Ordered by capabilities first, so that the demands of a worker
+/// that has none stand together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Demand {
+    requires: Box<[Arc<str>]>,
+    tags: TagSet,
+}
+
+impl Demand {
+    fn of(spec: &Spec) -> Self {
+        Demand { requires: spec.requires.clone(), tags: spec.tags }
+    }
+
+    fn is_met_by(&self, want: &Want) -> bool {
+        (want.tags.is_empty() || want.tags.intersects(self.tags))
+            && self.requires.iter().all(|name| want.capabilities.iter().any(|has| **has == **name))
+    }
+}
+
+/// Higher priority first, then the one that became ready first.
+type Order = (Reverse<u8>, u64);
+
+/// Where a ready task stands, to take it out again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    handle: Handle,
+    order: Order,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    heaps: BTreeMap<Demand, FibonacciHeap<Reverse<u8>, (u64, u64)>>,
+    workflows: BTreeMap<Arc<str>, BTreeSet<(Order, u64)>>,
+    len: u64,
+    arrivals: u64,
+}
+
+impl Ready {
+    /// How many tasks are ready.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Adds the task behind all ready ones of its priority.
+    pub(crate) fn insert(&mut self, key: u64, record: &Record) -> Place {
+        let order = (Reverse(record.priority), self.arrivals);
+        let heap = self.heaps.entry(Demand::of(&record.spec)).or_default();
+        let handle = heap.insert(order.0, (order.1, key));
+        let workflow = self.workflows.entry(record.spec.workflow_id.clone()).or_default();
+        workflow.insert((order, key));
+        self.arrivals += 1;
+        self.len += 1;
+        Place { handle, order }
+    }
+
+    /// Takes out the task that [`Ready::insert`] put at `place`.
+    pub(crate) fn remove(&mut self, key: u64, spec: &Spec, place: Place) {
+        let demand = Demand::of(spec);
+        if let Some(heap) = self.heaps.get_mut(&demand) {
+            let removed = heap.delete(place.handle);
+            debug_assert_eq!(removed.map(|(_, (_, key))| key), Some(key), "a place is used once");
+            if heap.is_empty() {
+                self.heaps.remove(&demand);
+            }
+        }
+        if let Some(workflow) = self.workflows.get_mut(&spec.workflow_id) {
+            workflow.remove(&(place.order, key));
+            if workflow.is_empty() {
+                self.workflows.remove(&spec.workflow_id);
+            }
+        }
+        self.len -= 1;
+    }
+
+    /// The best task that a worker who wants `want` can run. `spec_of` looks up a task.
+    pub(crate) fn best<'a>(&self, want: &Want, spec_of: impl Fn(u64) -> &'a Spec) -> Option<u64> {
+        if let Some(workflow_id) = &want.workflow_id {
+            let tasks = self.workflows.get(workflow_id.as_str())?;
+            let fits = |key: &u64| Demand::of(spec_of(*key)).is_met_by(want);
+            return tasks.iter().map(|(_, key)| *key).find(fits);
+        }
+        self.heaps
+            .iter()
+            // Demands that require something come last: a worker without capabilities is done.
+            .take_while(|(demand, _)| !want.capabilities.is_empty() || demand.requires.is_empty())
+            .filter(|(demand, _)| demand.is_met_by(want))
+            .filter_map(|(_, heap)| heap.get_min())
+            .min_by_key(|(priority, (arrival, _))| (**priority, *arrival))
+            .map(|(_, (_, key))| *key)
+    }
+}
