@@ -206,13 +206,16 @@ impl ServerHandler for Server {
             Err(_) => panicked(),
         };
         let result = serde_json::to_value(result);
-        result.map(CustomResult::new).map_err(|error| ErrorData::internal_error(error.to_string(), None))
+        result
+            .map(CustomResult::new)
+            .map_err(|error| ErrorData::internal_error(error.to_string(), None))
     }
 }
 
 /// Requests before `initialize` are refused, unless each says itself what a handshake would have.
 fn introduced(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
-    let introduced = context.meta.protocol_version().is_some() || context.peer.peer_info().is_some();
+    let introduced =
+        context.meta.protocol_version().is_some() || context.peer.peer_info().is_some();
     match introduced {
         true => Ok(()),
         false => Err(ErrorData::invalid_request("send initialize first", None)),

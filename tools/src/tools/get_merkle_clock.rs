@@ -20,9 +20,9 @@ struct Input {}
 
 #[derive(Serialize, JsonSchema)]
 struct Output {
-    node_id: Arc<str>,
+    node_id: String,
     /// peer id: counter
-    vector: BTreeMap<Arc<str>, u64>,
+    vector: BTreeMap<String, u64>,
     /// SHA-256 of the sorted vector, hex
     merkle_root: String,
 }

@@ -10,8 +10,8 @@ mod fields;
 mod get_merkle_clock;
 mod get_next_task;
 mod mark_task_complete;
-mod schema;
 mod scheduler_status;
+mod schema;
 mod submit_task;
 mod update_peer_state;
 
