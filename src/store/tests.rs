@@ -44,7 +44,7 @@ fn record(task_id: &str) -> Record {
         name: "Build".into(),
         tags: TagSet::default(),
         priority: 5,
-        payload: None,
+        payload_size: 0,
         depends_on: Box::default(),
         requires: Box::default(),
         delay: 0,
@@ -55,7 +55,7 @@ fn record(task_id: &str) -> Record {
         hash: Hash256::default(),
     };
     Record {
-        spec: Arc::new(spec.sealed()),
+        spec: Arc::new(spec.sealed(None)),
         class: Class::Live,
         phase: Phase::Pending,
         priority: 5,
@@ -78,7 +78,6 @@ fn rich_record(task_id: &str, payload: &str, result: &str) -> Record {
         name: "It's \"done\"; DROP TABLE tasks; -- 🚀".into(),
         tags: [WorkflowTag::P2pOnly, WorkflowTag::CodeGeneration].into_iter().collect(),
         priority: 9,
-        payload: Some(Body::of(payload)),
         depends_on: ["a, b", "c\"d", "é"].map(Arc::from).into(),
         requires: ["gpu", "rust 1.95"].map(Arc::from).into(),
         delay: 86_400_000,
@@ -88,7 +87,7 @@ fn rich_record(task_id: &str, payload: &str, result: &str) -> Record {
         ..Spec::clone(&plain.spec)
     };
     Record {
-        spec: Arc::new(spec.sealed()),
+        spec: Arc::new(spec.sealed(Some(payload))),
         class: Class::Completed,
         phase: Phase::Leased,
         priority: 10,
@@ -101,6 +100,7 @@ fn rich_record(task_id: &str, payload: &str, result: &str) -> Record {
             holder: "12D3KooWHolder".into(),
             worker: "worker-7f".into(),
             dot: dot("12D3KooWHolder/9", (1 << 53) - 1),
+            duration: 3_600_000,
         })),
         outcome: Some(Arc::new(Outcome {
             result: Some(Body::of(result)),
@@ -140,9 +140,7 @@ fn with_result(mut record: Record, result: &str) -> Record {
 }
 
 fn with_payload(mut record: Record, payload: &str) -> Record {
-    let mut spec = Spec::clone(&record.spec);
-    spec.payload = Some(Body::of(payload));
-    record.spec = Arc::new(spec.sealed());
+    record.spec = Arc::new(Spec::clone(&record.spec).sealed(Some(payload)));
     record
 }
 
@@ -615,7 +613,7 @@ fn a_full_disk_costs_only_the_batch_that_met_it() {
     assert!(matches!(error, CommitError::Unusable { .. }), "{error}");
     store.probe().unwrap();
 
-    let mut store = store.reopen().unwrap();
+    store.reopen().unwrap();
     assert_eq!(*store.actor(), actor);
     let (kept, _) = load(&store);
     assert_eq!(kept.len(), 1);
