@@ -34,9 +34,73 @@ impl Host {
         Host { node, cut, connections }
     }
 
-    /// Serves one client until it hangs up, `stop` is cancelled, or a person stops the node. Then
-    /// what its worker holds goes back to the queue.
-    pub /// Serves one client until it hangs up or `stop` is cancelled. Returns its session, if it began.
+    /// Serves one client until it hangs up or `stop` is cancelled. Then what its worker holds goes
+    /// back to the queue.
+    pub async fn serve(
+        &self,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        stop: CancellationToken,
+    ) {
+        if let Some(session) = serve(self.node.clone(), reader, writer, stop).await {
+            end(&session).await;
+        }
+    }
+
+    /// A connection to the node from within its process.
+    #[must_use]
+    pub fn connect(&self) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        let host = self.clone();
+        self.connections.spawn(async move {
+            let (reader, writer) = tokio::io::split(theirs);
+            host.serve(reader, writer, CancellationToken::new()).await;
+        });
+        ours
+    }
+
+    /// Waits until a person asked the node to stop.
+    pub async fn stop_requested(&self) {
+        self.node.stop_requested().await;
+    }
+
+    /// Cuts the connections of other processes, waits for those of this one to end, and closes
+    /// the node.
+    pub async fn close(&self) {
+        self.cut.cancel();
+        self.connections.close();
+        self.connections.wait().await;
+        self.node.close().await;
+    }
+}
+
+async fn accept(node: Node, cut: CancellationToken, connections: TaskTracker) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = node.accept() => accepted,
+            () = cut.cancelled() => return,
+        };
+        match accepted {
+            Ok(stream) => {
+                let (node, cut) = (node.clone(), cut.clone());
+                connections.spawn(async move {
+                    let (reader, writer) = tokio::io::split(stream);
+                    let session = serve(node, reader, writer, cut.clone()).await;
+                    // One that was cut off goes on with the next node, and keeps what it holds.
+                    if let Some(session) = session.filter(|_| !cut.is_cancelled()) {
+                        end(&session).await;
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!("a connection could not be taken: {error}");
+                tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+            }
+        }
+    }
+}
+
+/// Serves one client until it hangs up or `stop` is cancelled. Returns its session, if it began.
 async fn serve(
     node: Node,
     reader: impl AsyncRead + Send + Unpin + 'static,

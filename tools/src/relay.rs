@@ -17,10 +17,11 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Duplex;
 use crate::mcp::{Hello, MAX_LINE_BYTES};
 
 /// A connection to a node.
-pub type Stream = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
+pub type Stream = Box<dyn Duplex>;
 
 /// Why a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +47,10 @@ pub async fn relay<E>(
     let mut client = Lines::new(reader);
     let memory = Memory::default();
     loop {
-        let Some((node_reader, mut node_writer)) = attach().await? else {
+        let Some(stream) = attach().await? else {
             return Ok(End::Stopped);
         };
+        let (node_reader, mut node_writer) = tokio::io::split(stream);
         let mut node = Lines::new(node_reader);
         let up = up(&mut client, &mut node_writer, &memory, &stop);
         let down = down(&mut node, &mut writer, &memory);
@@ -266,9 +268,8 @@ impl Remembered {
             #[serde(borrow)]
             request_id: &'a RawValue,
         }
-        let cancelled = params.and_then(|params| {
-            serde_json::from_str::<Cancelled<'_>>(params.get()).ok()
-        });
+        let cancelled =
+            params.and_then(|params| serde_json::from_str::<Cancelled<'_>>(params.get()).ok());
         if let Some(cancelled) = cancelled {
             self.unanswered.retain(|request| request.id != cancelled.request_id.get());
         }

@@ -37,7 +37,9 @@ pub async fn serve(
             host.close().await;
             Ok(end)
         }
-        Attached::Peer(stream) => relay_to_nodes(options, reader, writer, stop, split(stream)).await,
+        Attached::Peer(stream) => {
+            relay_to_nodes(options, reader, writer, stop, Box::new(stream)).await
+        }
     }
 }
 
@@ -58,12 +60,12 @@ async fn relay_to_nodes(
             return Ok(None);
         }
         match attach(options).await? {
-            Attached::Peer(stream) => Ok(Some(split(stream))),
+            Attached::Peer(stream) => Ok(Some(Box::new(stream))),
             Attached::Node(node) => {
                 tracing::info!("the node went away; this process is the node now");
                 let new = host.insert(Host::new(node));
                 tokio::spawn(stop_when_asked(new.clone(), stop.clone()));
-                Ok(Some(split(new.connect())))
+                Ok(Some(Box::new(new.connect())))
             }
         }
     };
@@ -74,44 +76,25 @@ async fn relay_to_nodes(
     end
 }
 
-/// A command's way to a node.
-pub struct Connection {
-    /// Speaks MCP.
-    pub stream: Stream,
-    host: Option<Host>,
+/// A command's way to a node: the running one, or this process until the command is done.
+///
+/// The host that comes with it, if any, is to be closed once the stream was dropped.
+///
+/// # Errors
+/// Nobody can be the node.
+pub async fn connect(options: &Options) -> Result<(Stream, Option<Host>), AttachError> {
+    Ok(match attach(options).await? {
+        Attached::Peer(stream) => (Box::new(stream), None),
+        Attached::Node(node) => {
+            let host = Host::new(node);
+            (Box::new(host.connect()), Some(host))
+        }
+    })
 }
 
-impl Connection {
-    /// Connects to the running node, or becomes it until [`Connection::close`].
-    ///
-    /// # Errors
-    /// Nobody can be the node.
-    pub async fn open(options: &Options) -> Result<Self, AttachError> {
-        Ok(match attach(options).await? {
-            Attached::Peer(stream) => Connection { stream: split(stream), host: None },
-            Attached::Node(node) => {
-                let host = Host::new(node);
-                Connection { stream: split(host.connect()), host: Some(host) }
-            }
-        })
-    }
-
-    /// Connects to the running node; `None` if there is none.
-    pub async fn to_running(options: &Options) -> Option<Self> {
-        let stream = split(find(options).await?);
-        Some(Connection { stream, host: None })
-    }
-
-    /// The stream, and what must be closed once it was dropped.
-    #[must_use]
-    pub fn into_parts(self) -> (Stream, Option<Host>) {
-        (self.stream, self.host)
-    }
-}
-
-fn split(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Stream {
-    let (reader, writer) = tokio::io::split(stream);
-    (Box::new(reader), Box::new(writer))
+/// Connects to the running node; `None` if there is none.
+pub async fn connect_to_running(options: &Options) -> Option<Stream> {
+    Some(Box::new(find(options).await?))
 }
 
 async fn stop_when_asked(host: Host, stop: CancellationToken) {

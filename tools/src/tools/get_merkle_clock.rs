@@ -1,7 +1,6 @@
 //! `p2p_get_merkle_clock`: this peer's clock, for another peer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use p2p_workflow_scheduler::node::{CallError, ClockView, Session};
 use rmcp::model::Tool;
