@@ -64,6 +64,8 @@ struct Inner {
     stop: watch::Sender<bool>,
     /// Set under the core's lock: nothing is handed over any more.
     closed: AtomicBool,
+    /// Whether [`Core::failed`] is set, to be asked without the lock.
+    failing: AtomicBool,
     listener: Listener,
 }
 
@@ -99,6 +101,7 @@ impl Node {
             started,
             stop: watch::Sender::new(false),
             closed: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
             listener,
         }));
         let fallback = Box::new(Anew(Arc::downgrade(&node.0)));
@@ -201,6 +204,9 @@ impl Node {
 
     /// Makes sure that the disk takes writes; if it refused lately, finds out whether it does now.
     pub(super) async fn writable(&self) -> Result<(), CallError> {
+        if !self.0.failing.load(Ordering::Acquire) {
+            return Ok(());
+        }
         {
             let mut core = self.0.core.lock().await;
             match &mut core.failed {
@@ -340,6 +346,7 @@ impl Anew {
         if let Some(inner) = self.0.upgrade() {
             let mut core = inner.core.blocking_lock();
             then(&mut core, now_since(inner.started));
+            inner.failing.store(core.failed.is_some(), Ordering::Release);
         }
     }
 }
