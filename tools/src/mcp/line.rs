@@ -12,8 +12,8 @@ use rmcp::model::{
     CallToolRequestParams, ClientJsonRpcMessage, ClientRequest, ErrorData, JsonObject, Request,
     RequestId, RequestMetaObject,
 };
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -71,7 +71,10 @@ impl Line {
         match line.first() {
             None => return Line::Ignored,
             Some(b'[') => {
-                return invalid("batches are not part of this protocol: send one message a line", None);
+                return invalid(
+                    "batches are not part of this protocol: send one message a line",
+                    None,
+                );
             }
             Some(_) => {}
         }
@@ -256,20 +259,26 @@ mod tests {
     #[test]
     fn json_that_is_no_request_is_answered_under_its_id() {
         assert_eq!(fault(r#"{"id":3}"#).2, Some(RequestId::Number(3)));
-        assert_eq!(fault(r#"{"jsonrpc":"1.0","id":3,"method":"ping"}"#).2, Some(RequestId::Number(3)));
+        assert_eq!(
+            fault(r#"{"jsonrpc":"1.0","id":3,"method":"ping"}"#).2,
+            Some(RequestId::Number(3))
+        );
         assert_eq!(fault(r#"{"jsonrpc":"2.0","id":3,"method":7}"#).2, Some(RequestId::Number(3)));
         assert_eq!(fault(r#"{"jsonrpc":"2.0","id":3,"method":"ping","result":{}}"#).0, -32600);
         for line in ["[]", "7", "\"x\"", "null", r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#] {
             let (code, _, id) = fault(line);
             assert_eq!((code, id), (-32600, None), "{line}");
         }
-        let (code, _, id) = fault(r#"{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":5}}"#);
+        let (code, _, id) =
+            fault(r#"{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":5}}"#);
         assert_eq!((code, id), (-32602, Some(RequestId::Number(4))));
     }
 
     #[test]
     fn faulty_notifications_and_answers_are_never_answered() {
-        for line in ["", "  \r", r#"{"jsonrpc":"2.0","method":5}"#, r#"{"jsonrpc":"2.0","error":5}"#] {
+        for line in
+            ["", "  \r", r#"{"jsonrpc":"2.0","method":5}"#, r#"{"jsonrpc":"2.0","error":5}"#]
+        {
             assert!(matches!(Line::parse(line.as_bytes()), Line::Ignored), "{line}");
         }
     }

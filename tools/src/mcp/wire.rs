@@ -102,12 +102,9 @@ impl<R> Wire<R> {
             if self.scanned > MAX_LINE_BYTES || self.too_long.is_some() {
                 self.read_past();
             }
-            return match self.ended && !(self.buffer.is_empty() && self.too_long.is_none()) {
-                true => Some(self.cut(self.buffer.len(), 0)),
-                false => None,
-            };
+            let unended = !self.buffer.is_empty() || self.too_long.is_some();
+            return (self.ended && unended).then(|| self.cut(self.buffer.len(), 0));
         };
-        self.scanned = 0;
         Some(self.cut(end, 1))
     }
 
@@ -123,6 +120,7 @@ impl<R> Wire<R> {
             None => Line::parse(line),
         };
         self.buffer.advance(length + end);
+        self.scanned = 0;
         parsed
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use p2p_workflow_scheduler::node::CallError;
-use p2p_workflow_scheduler::scheduler::limits::MAX_LABELS;
+use p2p_workflow_scheduler::scheduler::MAX_LABELS;
 use p2p_workflow_scheduler::scheduler::{Rejection, TagCheck, TagSet, WorkflowTag};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -23,7 +23,9 @@ pub(super) fn parse<T: DeserializeOwned>(arguments: &str) -> Result<T, CallError
         arguments => arguments,
     };
     if !arguments.starts_with('{') {
-        return Err(invalid("arguments must be a JSON object, such as {\"task_id\": \"a\"}.".into()));
+        return Err(invalid(
+            "arguments must be a JSON object, such as {\"task_id\": \"a\"}.".into(),
+        ));
     }
     serde_json::from_str(arguments).map_err(|error| explain::<T>(arguments, &error))
 }
@@ -59,7 +61,11 @@ pub(super) fn invalid(what: String) -> CallError {
 }
 
 /// A whole number within a range.
-pub(super) fn whole(field: &str, number: f64, range: RangeInclusive<u32>) -> Result<u32, CallError> {
+pub(super) fn whole(
+    field: &str,
+    number: f64,
+    range: RangeInclusive<u32>,
+) -> Result<u32, CallError> {
     let (least, most) = (f64::from(*range.start()), f64::from(*range.end()));
     if number.fract() == 0.0 && (least..=most).contains(&number) {
         // Exact: a whole number between two others of 32 bits.
@@ -80,12 +86,12 @@ pub(super) fn millis(field: &str, seconds: f64, most: u64) -> Result<u64, CallEr
     }
 }
 
-/// At most as many tags or capabilities as are taken at once.
-pub(super) fn few(field: &str, names: &[String]) -> Result<(), CallError> {
+/// At most as many tags as are taken at once.
+pub(super) fn few_tags(names: &[String]) -> Result<(), CallError> {
     match names.len() <= MAX_LABELS {
         true => Ok(()),
         false => Err(CallError::Rejected(Rejection::TooLarge {
-            what: format!("{field} (in entries)"),
+            what: "tags (in entries)".to_owned(),
             size: names.len() as u64,
             limit: MAX_LABELS as u64,
         })),
@@ -94,7 +100,7 @@ pub(super) fn few(field: &str, names: &[String]) -> Result<(), CallError> {
 
 /// Tags, all of which must be known.
 pub(super) fn tags(names: &[String]) -> Result<TagSet, CallError> {
-    few("tags", names)?;
+    few_tags(names)?;
     TagCheck::of(names).all_known().map_err(CallError::Rejected)
 }
 
@@ -105,9 +111,8 @@ pub(super) fn names(tags: TagSet) -> Vec<&'static str> {
 
 /// A JSON text as it is. What a peer sent may be no JSON after all: it is shown as a string then.
 pub(super) fn json(text: String) -> Box<RawValue> {
-    RawValue::from_string(text.clone()).unwrap_or_else(|_| {
-        serde_json::value::to_raw_value(&text).expect("a string is JSON")
-    })
+    RawValue::from_string(text.clone())
+        .unwrap_or_else(|_| serde_json::value::to_raw_value(&text).expect("a string is JSON"))
 }
 
 /// A payload or result for a text, cut where it is too long for one.

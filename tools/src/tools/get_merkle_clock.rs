@@ -1,7 +1,6 @@
 //! `p2p_get_merkle_clock`: this peer's clock, for another peer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use p2p_workflow_scheduler::node::{CallError, ClockView, Session};
 use rmcp::model::Tool;
@@ -20,9 +19,9 @@ struct Input {}
 
 #[derive(Serialize, JsonSchema)]
 struct Output {
-    node_id: Arc<str>,
+    node_id: String,
     /// peer id: counter
-    vector: BTreeMap<Arc<str>, u64>,
+    vector: BTreeMap<String, u64>,
     /// SHA-256 of the sorted vector, hex
     merkle_root: String,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_workflow_scheduler::node::{CallError, Given, Next, Session};
-use p2p_workflow_scheduler::scheduler::limits::MAX_LEASE;
+use p2p_workflow_scheduler::scheduler::MAX_LEASE;
 use p2p_workflow_scheduler::scheduler::{LeaseTerm, NothingReady, Reason, TaskView, Want};
 use rmcp::model::Tool;
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::Answer;
-use super::fields::{few, json, millis, names, parse, shown, tags};
+use super::fields::{json, millis, names, parse, shown, tags};
 use super::schema::{self, Effect};
 
 pub(super) const NAME: &str = "p2p_get_next_task";
@@ -146,7 +146,6 @@ impl Input {
     fn want(self) -> Result<(Want, Duration), CallError> {
         let wait = millis("wait_seconds", self.wait_seconds.unwrap_or_default(), MAX_WAIT)?;
         let capabilities = self.capabilities.unwrap_or_default();
-        few("capabilities", &capabilities)?;
         let lease = match self.lease_seconds {
             None => LeaseTerm::Session,
             Some(seconds) => LeaseTerm::Timed(millis("lease_seconds", seconds, MAX_LEASE)?),

@@ -88,7 +88,9 @@ impl Input {
         let outcome = self.outcome.unwrap_or_default();
         let (result, error, note) = (self.result, self.error, self.note);
         let misplaced = |field: &str, with: &str| {
-            Err(invalid(format!("{field} goes with outcome {with}. Change the outcome, or leave {field} out.")))
+            Err(invalid(format!(
+                "{field} goes with outcome {with}. Change the outcome, or leave {field} out."
+            )))
         };
         if result.is_some() && !matches!(outcome, Outcome::Completed | Outcome::Failed) {
             return misplaced("result", "completed or failed");
@@ -118,10 +120,14 @@ fn shape(task_id: String, outcome: Outcome, marked: Marked) -> Answer {
         (Outcome::Released, _) => format!("Task {task_id:?} is handed back for others to take."),
         (Outcome::InProgress, _) => format!("Task {task_id:?} is still yours (attempt {attempt})."),
         (Outcome::Failed, State::Failed) => {
-            format!("Task {task_id:?} has failed for good after attempt {attempt}; a person can requeue it.")
+            format!(
+                "Task {task_id:?} has failed for good after attempt {attempt}; a person can requeue it."
+            )
         }
         (Outcome::Failed, state) => {
-            format!("Attempt {attempt} of task {task_id:?} failed; it will be tried again ({state}).")
+            format!(
+                "Attempt {attempt} of task {task_id:?} failed; it will be tried again ({state})."
+            )
         }
     };
     if let Some(at) = marked.next_attempt_at {

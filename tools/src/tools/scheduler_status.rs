@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::node::{CallError, Session, Shown};
-use p2p_workflow_scheduler::scheduler::limits::{DEFAULT_PAGE, MAX_PAGE};
+use p2p_workflow_scheduler::scheduler::{DEFAULT_PAGE, MAX_PAGE};
 use p2p_workflow_scheduler::scheduler::{Filter, State, Status, TaskView};
 use rmcp::model::Tool;
 use schemars::JsonSchema;
@@ -153,7 +153,9 @@ impl Input {
         let filtered =
             workflow_id.is_some() || state.is_some() || limit.is_some() || cursor.is_some();
         match (task_id, filtered) {
-            (Some(_), true) => Err(invalid("task_id goes alone. Leave the other filters out.".into())),
+            (Some(_), true) => {
+                Err(invalid("task_id goes alone. Leave the other filters out.".into()))
+            }
             (Some(task_id), false) => Ok(Asked::Task(task_id)),
             (None, false) => Ok(Asked::Counts),
             (None, true) => Ok(Asked::Tasks(Filter {
@@ -174,7 +176,9 @@ fn page_limit(limit: f64) -> Result<usize, CallError> {
 
 fn page_start(cursor: &str) -> Result<u64, CallError> {
     cursor.parse().map_err(|_| {
-        invalid(format!("cursor is {cursor:?}. Give the next_cursor of the page before, unchanged."))
+        invalid(format!(
+            "cursor is {cursor:?}. Give the next_cursor of the page before, unchanged."
+        ))
     })
 }
 
@@ -401,7 +405,9 @@ mod tests {
     fn one_task_comes_with_its_payload_to_the_letter() {
         let shown = Shown { task: task(), payload: Some("{\"b\":1.10}".into()), result: None };
         let answer = task_shape(status(), shown);
-        assert!(answer.structured.ends_with(r#""error":"no disk","has_payload":true,"has_result":false,"payload":{"b":1.10}}]}"#));
+        assert!(answer.structured.ends_with(
+            r#""error":"no disk","has_payload":true,"has_result":false,"payload":{"b":1.10}}]}"#
+        ));
         assert_eq!(
             answer.text,
             "Task \"t\" \"n\" of \"w\": failed, priority 5, attempt 3; no disk.\nPeer: me\n\

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::node::{CallError, Session};
-use p2p_workflow_scheduler::scheduler::limits::{MAX_DELAY, MAX_LEASE};
+use p2p_workflow_scheduler::scheduler::{MAX_DELAY, MAX_LEASE};
 use p2p_workflow_scheduler::scheduler::{P2PTask, Submitted};
 use rmcp::model::Tool;
 use schemars::JsonSchema;
@@ -91,7 +91,8 @@ pub(super) async fn call<'s>(
 
 impl Input {
     fn task(self) -> Result<P2PTask, CallError> {
-        let mut task = P2PTask::new(&self.task_id, &self.workflow_id, &self.name, tags(&self.tags)?);
+        let mut task =
+            P2PTask::new(&self.task_id, &self.workflow_id, &self.name, tags(&self.tags)?);
         if let Some(priority) = self.priority {
             task.priority = priority_of(priority)?;
         }
@@ -146,7 +147,8 @@ mod tests {
     use p2p_workflow_scheduler::scheduler::{State, task_hash};
 
     fn task(more: &str) -> Result<P2PTask, CallError> {
-        let input = format!(r#"{{"task_id":"t","workflow_id":"w","name":"n","tags":["p2p-only"]{more}}}"#);
+        let input =
+            format!(r#"{{"task_id":"t","workflow_id":"w","name":"n","tags":["p2p-only"]{more}}}"#);
         parse::<Input>(&input)?.task()
     }
 
@@ -210,8 +212,14 @@ mod tests {
                 unknown_dependencies: vec!["d".into()],
             },
         );
-        assert!(answer.structured.starts_with(r#"{"success":true,"created":true,"task_id":"t","task_hash":""#));
-        assert!(answer.structured.ends_with(r#""priority":5,"state":"blocked","owner":"me","unknown_dependencies":["d"]}"#));
+        assert!(
+            answer
+                .structured
+                .starts_with(r#"{"success":true,"created":true,"task_id":"t","task_hash":""#)
+        );
+        assert!(answer.structured.ends_with(
+            r#""priority":5,"state":"blocked","owner":"me","unknown_dependencies":["d"]}"#
+        ));
         assert_eq!(
             answer.text,
             "Task \"t\" is submitted: blocked, owner me. It waits for tasks that are not known \

@@ -82,7 +82,8 @@ fn shape(peer_id: String, updated: PeerUpdated) -> Answer {
         ClockOrder::Concurrent => (Order::Concurrent, "each knew something that the other did not"),
     };
     let root = &updated.merkle_root;
-    let text = format!("Peer {peer_id} is known for 300 seconds; {meaning}. Our root is now {root}.");
+    let text =
+        format!("Peer {peer_id} is known for 300 seconds; {meaning}. Our root is now {root}.");
     Answer::new(&Output { success: true, peer_id, order, merkle_root: updated.merkle_root }, text)
 }
 
