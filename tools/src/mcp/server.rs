@@ -10,7 +10,7 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
     CustomResult, ErrorCode, ErrorData, Implementation, InitializeRequestParams, InitializeResult,
     JsonObject, ListToolsResult, MetaObject, PaginatedRequestParams, ServerCapabilities,
-    ServerConfig, Tool,
+    ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
@@ -158,10 +158,6 @@ impl ServerHandler for Server {
         Ok(ListToolsResult::with_all_items(tools::definitions().to_vec()))
     }
 
-    fn get_tool(&self, name: &str) -> Option<Tool> {
-        tools::definitions().iter().find(|tool| tool.name == name).cloned()
-    }
-
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
@@ -182,7 +178,7 @@ impl ServerHandler for Server {
         let call =
             tools::call(&request.name, || self.begin(Hello::default()), &arguments, cancelled);
         let result = match AssertUnwindSafe(call).catch_unwind().await {
-            Ok(Some(Ok(answer))) => result(answer, wire.is_some())?,
+            Ok(Some(Ok(answer))) => result(answer, wire)?,
             Ok(Some(Err(error))) => refusal(&error),
             Ok(None) => return Err(unknown_tool(&request.name)),
             Err(_) => panicked(),
@@ -206,7 +202,7 @@ impl ServerHandler for Server {
         introduced(&context)?;
         let result = match AssertUnwindSafe(self.command(stop, &request)).catch_unwind().await {
             Ok(answer) => match answer.ok_or_else(unknown)? {
-                Ok(answer) => result(answer, false)?,
+                Ok(answer) => result(answer, None)?,
                 Err(error) => refusal(&error),
             },
             Err(_) => panicked(),
@@ -237,9 +233,9 @@ fn arguments(wire: Option<&FromWire>, tree: Option<JsonObject>) -> Cow<'_, str> 
     }
 }
 
-fn result(answer: Answer, on_our_wire: bool) -> Result<CallToolResult, ErrorData> {
+fn result(answer: Answer, wire: Option<&FromWire>) -> Result<CallToolResult, ErrorData> {
     let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
-    if on_our_wire {
+    if wire.is_some() {
         let mut meta = MetaObject::default();
         meta.0.insert(STRUCTURED.to_owned(), Value::String(answer.structured));
         result.meta = Some(meta);

@@ -191,7 +191,8 @@ impl Task {
         dependency_results: Vec<(Arc<str>, Option<String>)>,
         omitted_results: Vec<Arc<str>>,
     ) -> Self {
-        let results = dependency_results.into_iter().map(|(id, text)| (id, text.map(json)));
+        let results =
+            dependency_results.into_iter().map(|(id, text)| (id, text.as_deref().map(json)));
         Task {
             task_id: task.task_id,
             workflow_id: task.workflow_id,
@@ -200,7 +201,7 @@ impl Task {
             priority: task.priority,
             task_hash: task.task_hash.to_string(),
             assigned_peer: task.assigned_peer,
-            payload: payload.map(json),
+            payload: payload.as_deref().map(json),
             attempt: task.attempt,
             created_at: task.created_at,
             dependency_results: Results(results.collect()),
