@@ -141,12 +141,10 @@ impl P2PWorkflowScheduler {
 
     fn take_up(&mut self, now: Now, tasks: Vec<KeptTask>) {
         for KeptTask { key, record, leases_here } in tasks {
-            if let Some(lease) = record.held() {
-                self.members.holds_a_lease(now, &self.config, &lease.holder);
-            }
             let mut entry = Entry::new(record, leases_here);
             entry.state = entry.derive_state(false, |_| false);
             self.table.insert_known(key, entry);
+            self.index_lease(now, key);
         }
         let keys: Vec<u64> = self.table.keys_after(None).collect();
         for key in &keys {
@@ -327,33 +325,31 @@ impl P2PWorkflowScheduler {
     /// Puts a record in its task's place and derives everything anew.
     pub(super) fn replace(&mut self, now: Now, key: u64, record: Record) {
         self.leave_queue(key);
-        let me = self.peer.clone();
         let entry = self.table.entry(key);
         // A turn goes on within an epoch, a lease within its claim.
         let goes_on = (entry.record.epoch, entry.record.phase) == (record.epoch, record.phase)
             && entry.record.lease == record.lease
             && matches!(entry.waiting, Waiting::Turn(_) | Waiting::Lease(_));
         let delayed = matches!(entry.waiting, Waiting::Delay(_));
-        let held_before = entry.record.held().cloned();
-        let held_now = record.held().cloned();
         if delayed {
             self.table.set_delayed(key, false);
         }
-        if let Some(lease) = held_before {
-            let name = if lease.holder == me { &lease.worker } else { &lease.holder };
-            self.table.set_held(key, name, false);
-        }
-        if let Some(lease) = held_now {
-            let name = if lease.holder == me { &lease.worker } else { &lease.holder };
-            self.table.set_held(key, name, true);
-            self.members.holds_a_lease(now, &self.config, &lease.holder);
-        }
+        self.table.set_held(key, &self.peer, false);
         let entry = self.table.entry_mut(key);
         if !goes_on {
             entry.waiting = Waiting::Nothing;
         }
         entry.record = record;
+        self.index_lease(now, key);
         self.settle(now, key);
+    }
+
+    /// Enters the lease of a new record, if it is held, where its holder's are looked for.
+    pub(super) fn index_lease(&mut self, now: Now, key: u64) {
+        if let Some(lease) = self.table.entry(key).record.held() {
+            self.members.holds_a_lease(now, &self.config, &lease.holder);
+            self.table.set_held(key, &self.peer, true);
+        }
     }
 
     /// Brings everything derived in line with the task's record, and its dependents with it.

@@ -79,12 +79,15 @@ impl P2PWorkflowScheduler {
             return;
         }
         self.keep(key, &record, other_spec.then_some(payload), result);
+        let other_lease = before.lease != record.lease;
         if other_spec {
             self.replace_with_other_spec(now, key, record);
         } else {
             self.replace(now, key, record);
         }
-        self.doubt_own_lease(now, key);
+        if other_lease {
+            self.doubt_own_lease(now, key);
+        }
     }
 
     fn replace_with_other_spec(&mut self, now: Now, key: u64, record: Record) {

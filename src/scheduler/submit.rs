@@ -68,14 +68,10 @@ impl P2PWorkflowScheduler {
     /// Adds a task that was not known, and derives what follows from it.
     pub(super) fn add(&mut self, now: Now, key: u64, mut entry: Entry) {
         entry.state = entry.derive_state(false, |_| false);
-        let holder = entry.record.held().cloned();
         let outlook = entry.state.into();
         let id = entry.record.spec.task_id.clone();
         self.table.insert(key, entry);
-        if let Some(lease) = holder {
-            self.table.set_held(key, &lease.holder, true);
-            self.members.holds_a_lease(now, &self.config, &lease.holder);
-        }
+        self.index_lease(now, key);
         self.table.count_dependencies(key);
         for dependent in self.table.dependents_of(&id).to_vec() {
             // An unknown dependency counted as open until now.

@@ -296,14 +296,16 @@ impl Table {
         woken.or(delayed).map(|(_, key)| *key)
     }
 
-    /// Enters or drops the task among those that `holder` has.
-    pub(crate) fn set_held(&mut self, key: u64, holder: &Arc<str>, held: bool) {
+    /// Enters the task among those that its holder has, or drops it, if it is held at all.
+    pub(crate) fn set_held(&mut self, key: u64, me: &Arc<str>, held: bool) {
+        let Some(lease) = self.entry(key).record.held().cloned() else { return };
+        let name = if lease.holder == *me { &lease.worker } else { &lease.holder };
         if held {
-            self.held.entry(holder.clone()).or_default().insert(key);
-        } else if let Some(tasks) = self.held.get_mut(holder) {
+            self.held.entry(name.clone()).or_default().insert(key);
+        } else if let Some(tasks) = self.held.get_mut(name) {
             tasks.remove(&key);
             if tasks.is_empty() {
-                self.held.remove(holder);
+                self.held.remove(name);
             }
         }
     }

@@ -18,7 +18,7 @@
 //!
 //! Invariants: after [`Store::commit`] returned `Ok` the batch survives a kill, and in
 //! [`Durability::Full`] a power cut; after it returned an error nothing is written until the store
-//! is opened anew; the text kept under a key is the one whose hash the record names.
+//! is opened anew; the text kept under a key is the one that the record names by a hash.
 
 mod error;
 mod names;
@@ -214,7 +214,7 @@ impl Store {
             .map_err(CommitError::failed(&self.path))
     }
 
-    /// Opens the store anew, as it must be done after a failed commit.
+    /// Opens the store anew, as must be done after a failed commit.
     ///
     /// # Errors
     /// See [`OpenError`]; the store is as it was, and this may be tried again.

@@ -29,19 +29,17 @@ pub(super) const COLUMNS: &str = "task_id, workflow_id, name, record, holder, wo
 struct Has;
 
 impl Has {
-    const PAYLOAD: u8 = 1;
-    const DEPENDS_ON: u8 = 1 << 1;
-    const REQUIRES: u8 = 1 << 2;
-    const LEASE: u8 = 1 << 3;
-    const OUTCOME: u8 = 1 << 4;
-    const RESULT: u8 = 1 << 5;
-    const ERROR: u8 = 1 << 6;
-    const NOTE: u8 = 1 << 7;
+    const DEPENDS_ON: u8 = 1;
+    const REQUIRES: u8 = 1 << 1;
+    const LEASE: u8 = 1 << 2;
+    const OUTCOME: u8 = 1 << 3;
+    const RESULT: u8 = 1 << 4;
+    const ERROR: u8 = 1 << 5;
+    const NOTE: u8 = 1 << 6;
 
     fn of(record: &Record) -> u8 {
         let outcome = record.outcome.as_deref();
         [
-            (Self::PAYLOAD, record.spec.payload_size > 0),
             (Self::DEPENDS_ON, !record.spec.depends_on.is_empty()),
             (Self::REQUIRES, !record.spec.requires.is_empty()),
             (Self::LEASE, record.lease.is_some()),
@@ -157,9 +155,7 @@ impl<'a> Packer<'a> {
         self.number(spec.delay);
         self.number(spec.max_attempts.into());
         self.number(spec.lease_duration);
-        if spec.payload_size > 0 {
-            self.number(spec.payload_size.into());
-        }
+        self.number(spec.payload_size.into());
         if let Some(lease) = &record.lease {
             self.dot(&lease.dot)?;
             self.number(lease.duration);
@@ -230,7 +226,7 @@ pub(super) fn read(
         delay: packed.number()?,
         max_attempts: packed.small()?,
         lease_duration: packed.number()?,
-        payload_size: if has & Has::PAYLOAD == 0 { 0 } else { packed.small()? },
+        payload_size: packed.small()?,
     };
     let lease = match has & Has::LEASE {
         0 => None,

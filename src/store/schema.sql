@@ -31,7 +31,7 @@ CREATE TABLE tasks (
 
 CREATE TABLE payloads (
     task INTEGER PRIMARY KEY,   -- tasks.key
-    hash BLOB NOT NULL,         -- SHA-256 of body
+    hash BLOB NOT NULL,         -- of the spec that it is part of
     body TEXT NOT NULL          -- JSON
 ) STRICT;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::scheduler::{Body, Changes, Conflict, Dot, Duplicate, TaskChange};
+use crate::scheduler::{Body, Changes, Conflict, Dot, Duplicate, Hash256, TaskChange};
 
 use super::names::Actors;
 use super::row::{self, COLUMNS, Packer};
@@ -106,13 +106,14 @@ fn tasks(
         let packed = packer.pack(&last.record, last.leases_here)?;
         row::write(&mut statement, Some(id), &last.record, packed, None)?;
         let may_have_texts = key < next_key;
-        let payload = (last.record.spec.payload_size > 0)
-            .then(|| Body { hash: last.record.spec.hash, size: 0 });
+        let spec = &last.record.spec;
+        let payload = (spec.payload_size > 0).then_some(spec.hash);
         if write.payload.is_some() || (write.spec_is_new && may_have_texts) {
             PAYLOADS.keep(transaction, id, payload, write.payload)?;
         }
         if write.result.is_some() || may_have_texts {
-            RESULTS.keep(transaction, id, result_of(last), write.result)?;
+            let result = result_of(last).map(|body| body.hash);
+            RESULTS.keep(transaction, id, result, write.result)?;
         }
     }
     Ok(())
@@ -135,15 +136,15 @@ const RESULTS: TextTable = TextTable {
 };
 
 impl TextTable {
-    /// Leaves no text under the key but the one whose hash the record names.
+    /// Leaves no text under the key but the one that the record names by a hash.
     fn keep(
         &self,
         transaction: &Transaction<'_>,
         key: i64,
-        named: Option<Body>,
+        named: Option<Hash256>,
         text: Option<&str>,
     ) -> rusqlite::Result<()> {
-        let hash = named.map(|body| body.hash.to_bytes());
+        let hash = named.map(|hash| hash.to_bytes());
         match (hash, text) {
             (Some(hash), Some(text)) => {
                 transaction.prepare_cached(self.replace)?.execute(params![key, hash, text])?

@@ -19,13 +19,13 @@ use rmcp::service::{QuitReason, serve_directly_with_ct};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-pub use server::{Server, capability_of};
+pub use server::{Hello, Server};
 pub use wire::{MAX_IN_FLIGHT, MAX_LINE_BYTES, MAX_UNSENT_BYTES};
 
 /// Serves one client until it hangs up or `stop` is cancelled.
 ///
-/// After the client's last byte, what it asked for is still answered, for a few seconds. Then its
-/// session ends: the tasks that it holds go back to the queue.
+/// After the client's last byte, what it asked for is still answered, for a few seconds. Its
+/// session goes on: whoever made it ends it.
 ///
 /// # Errors
 /// The task that serves it was aborted or panicked.
@@ -38,14 +38,7 @@ pub async fn serve(
     // Not `serve`: its handshake ends the connection at the first message out of order. The
     // server itself answers what comes before `initialize`.
     let wire = wire::Wire::new(reader, writer);
-    let session = server.session();
-    let quit = serve_directly_with_ct(server, wire, None, stop).waiting().await;
-    if let Some(session) = session.get()
-        && let Err(error) = session.end().await
-    {
-        tracing::warn!(%error, "what a client held goes back only when its leases expire");
-    }
-    match quit? {
+    match serve_directly_with_ct(server, wire, None, stop).waiting().await? {
         QuitReason::JoinError(error) => Err(error),
         _ => Ok(()),
     }

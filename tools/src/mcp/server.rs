@@ -1,11 +1,12 @@
 //! One client's side of the seven tools: rmcp's handler over a session of the node.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
 use futures::FutureExt;
-use p2p_workflow_scheduler::node::{CallError, Hello, Session};
+use p2p_workflow_scheduler::node::{CallError, Session};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
     CustomResult, ErrorCode, ErrorData, Implementation, InitializeRequestParams, InitializeResult,
@@ -29,39 +30,39 @@ const STRUCTURED: &str = "ipfs-accelerate/structured";
 /// What the server tells an agent before its first call.
 const INSTRUCTIONS: &str = include_str!("instructions.txt");
 
-/// What a client that is ours says of itself when it connects.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Capability {
-    /// The worker whose session this is.
-    worker: Option<String>,
+/// What a client that is ours says of itself when it connects: whose leases it goes on with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The worker whose session this is. Made at random by whoever connected first.
+    pub worker: String,
     /// The leases it knows of: task id, fence.
-    leases: Option<Vec<(String, u64)>>,
+    #[serde(default)]
+    pub leases: BTreeMap<String, u64>,
 }
 
-/// The experimental capability with which a client of ours says who it is, in `initialize`.
-#[must_use]
-pub fn capability_of(hello: &Hello) -> (String, JsonObject) {
-    let Hello { worker, leases } = hello.clone();
-    match serde_json::to_value(Capability { worker, leases }) {
-        Ok(Value::Object(capability)) => (OURS.to_owned(), capability),
-        _ => unreachable!("a struct with text keys is an object"),
+impl Hello {
+    /// The experimental capability that says this, for a client's `initialize`.
+    #[must_use]
+    pub fn capability(&self) -> (String, JsonObject) {
+        let Ok(Value::Object(capability)) = serde_json::to_value(self) else {
+            unreachable!("a struct with text keys is an object");
+        };
+        (OURS.to_owned(), capability)
+    }
+
+    fn of(client: &InitializeRequestParams) -> Result<Option<Self>, ErrorData> {
+        let experimental = client.capabilities.experimental.as_ref();
+        let Some(capability) = experimental.and_then(|all| all.get(OURS)) else {
+            return Ok(None);
+        };
+        serde_json::from_value(Value::Object(capability.clone())).map(Some).map_err(|error| {
+            let text = format!("capabilities.experimental.{OURS}: {error}");
+            ErrorData::invalid_params(text, None)
+        })
     }
 }
 
-fn hello_of(client: &InitializeRequestParams) -> Result<Hello, ErrorData> {
-    let experimental = client.capabilities.experimental.as_ref();
-    let Some(capability) = experimental.and_then(|all| all.get(OURS)) else {
-        return Ok(Hello::default());
-    };
-    let capability = serde_json::from_value(Value::Object(capability.clone()));
-    let Capability { worker, leases } = capability.map_err(|error| {
-        ErrorData::invalid_params(format!("capabilities.experimental.{OURS}: {error}"), None)
-    })?;
-    Ok(Hello { worker, leases })
-}
-
-type Attach = Box<dyn FnOnce(Hello) -> Session + Send>;
+type Attach = Box<dyn FnOnce(Option<Hello>) -> Session + Send>;
 type Stop = Box<dyn Fn() + Send + Sync>;
 
 /// Serves the seven tools to one client.
@@ -69,15 +70,15 @@ type Stop = Box<dyn Fn() + Send + Sync>;
 /// The session behind it begins when the client introduces itself; whoever runs the server ends it.
 pub struct Server {
     attach: Mutex<Option<Attach>>,
-    session: Arc<OnceLock<Session>>,
+    session: OnceLock<Session>,
     stop: Option<Stop>,
 }
 
 impl Server {
     /// A server whose session is made by `attach`: at `initialize`, or at the first call of a
     /// client that follows the protocol without it.
-    pub fn new(attach: impl FnOnce(Hello) -> Session + Send + 'static) -> Self {
-        Server { attach: Mutex::new(Some(Box::new(attach))), session: Arc::default(), stop: None }
+    pub fn new(attach: impl FnOnce(Option<Hello>) -> Session + Send + 'static) -> Self {
+        Server { attach: Mutex::new(Some(Box::new(attach))), session: OnceLock::new(), stop: None }
     }
 
     /// Answers people's commands as well, which are no tools: `ipfs-accelerate/requeue`,
@@ -88,12 +89,7 @@ impl Server {
         self
     }
 
-    /// Where the session is, once there is one.
-    pub(super) fn session(&self) -> Arc<OnceLock<Session>> {
-        self.session.clone()
-    }
-
-    fn begin(&self, hello: Hello) -> &Session {
+    fn begin(&self, hello: Option<Hello>) -> &Session {
         self.session.get_or_init(|| {
             let mut attach = self.attach.lock().expect("nothing panics while it holds this");
             let attach = attach.take().expect("a session is made once");
@@ -108,7 +104,7 @@ impl Server {
         request: &CustomRequest,
     ) -> Option<Result<Answer, CallError>> {
         let params = request.params.as_ref().map_or_else(|| "{}".to_owned(), Value::to_string);
-        let session = || self.begin(Hello::default());
+        let session = || self.begin(None);
         match request.method.strip_prefix(OURS)? {
             "/requeue" => Some(commands::requeue(session, &params).await),
             "/reprioritize" => Some(commands::reprioritize(session, &params).await),
@@ -138,7 +134,7 @@ impl ServerHandler for Server {
         if context.peer.peer_info().is_some() {
             return Err(ErrorData::invalid_request("this connection is initialized already", None));
         }
-        let hello = hello_of(&request)?;
+        let hello = Hello::of(&request)?;
         let info = self.negotiate_initialize(&request)?;
         let began = std::panic::catch_unwind(AssertUnwindSafe(|| self.begin(hello)));
         if began.is_err() {
@@ -175,8 +171,7 @@ impl ServerHandler for Server {
                 None => context.ct.cancelled().await,
             }
         };
-        let call =
-            tools::call(&request.name, || self.begin(Hello::default()), &arguments, cancelled);
+        let call = tools::call(&request.name, || self.begin(None), &arguments, cancelled);
         let result = match AssertUnwindSafe(call).catch_unwind().await {
             Ok(Some(Ok(answer))) => result(answer, wire)?,
             Ok(Some(Err(error))) => refusal(&error),

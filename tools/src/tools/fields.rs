@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use p2p_workflow_scheduler::node::CallError;
-use p2p_workflow_scheduler::scheduler::MAX_LABELS;
+use p2p_workflow_scheduler::scheduler::limits::MAX_LABELS;
 use p2p_workflow_scheduler::scheduler::{Rejection, TagCheck, TagSet, WorkflowTag};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_workflow_scheduler::node::{CallError, Given, Next, Session};
-use p2p_workflow_scheduler::scheduler::MAX_LEASE;
+use p2p_workflow_scheduler::scheduler::limits::MAX_LEASE;
 use p2p_workflow_scheduler::scheduler::{LeaseTerm, NothingReady, Reason, TaskView, Want};
 use rmcp::model::Tool;
 use schemars::JsonSchema;

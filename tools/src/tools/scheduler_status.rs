@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::node::{CallError, Session, Shown};
-use p2p_workflow_scheduler::scheduler::{DEFAULT_PAGE, MAX_PAGE};
+use p2p_workflow_scheduler::scheduler::limits::{DEFAULT_PAGE, MAX_PAGE};
 use p2p_workflow_scheduler::scheduler::{Filter, State, Status, TaskView};
 use rmcp::model::Tool;
 use schemars::JsonSchema;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::node::{CallError, Session};
-use p2p_workflow_scheduler::scheduler::{MAX_DELAY, MAX_LEASE};
+use p2p_workflow_scheduler::scheduler::limits::{MAX_DELAY, MAX_LEASE};
 use p2p_workflow_scheduler::scheduler::{P2PTask, Submitted};
 use rmcp::model::Tool;
 use schemars::JsonSchema;
