@@ -39,7 +39,7 @@ async fn connect(
 async fn serve(options: &GlobalOptions) -> Result<(), ConnectError> {
     let options = node_options(options)?;
     let closed = |error: std::io::Error| {
-        ConnectError::CannotOpen(format!("stdin and stdout cannot be used: {error}"))
+        ConnectError::CannotOpen(format!("stdin and stdout cannot be used: {error}").into())
     };
     let (reader, writer) = (stdio::reader().map_err(closed)?, stdio::writer().map_err(closed)?);
     start::serve(&options, reader, writer).await.map(drop).map_err(cannot_open)
@@ -58,5 +58,5 @@ fn node_options(options: &GlobalOptions) -> Result<node::Options, ConnectError> 
 }
 
 fn cannot_open(error: AttachError) -> ConnectError {
-    ConnectError::CannotOpen(error.to_string())
+    ConnectError::CannotOpen(Box::new(error))
 }
