@@ -205,8 +205,8 @@ fn task_shape(status: Status, shown: Shown) -> Answer {
     let text = task_text(&shown);
     let mut output = Output::new(status);
     let mut task = Task::new(shown.task);
-    task.payload = shown.payload.map(json);
-    task.result = shown.result.map(json);
+    task.payload = shown.payload.as_deref().map(json);
+    task.result = shown.result.as_deref().map(json);
     output.tasks = Some(vec![task]);
     Answer::new(&output, text)
 }
