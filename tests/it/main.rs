@@ -1,5 +1,6 @@
 //! Tests of behaviour seen from outside the library.
 
+mod dependencies;
 mod leases;
 mod order;
 mod support;
