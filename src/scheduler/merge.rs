@@ -127,6 +127,10 @@ impl P2PWorkflowScheduler {
     ) -> Result<PeerUpdated, Rejection> {
         limits::check_name("peer_id", peer_id)?;
         self.check_clock(peer_id, node_id, vector, merkle_root)?;
+        if !self.members.knows(peer_id) && self.members.known() >= MAX_CLOCK_ENTRIES as u64 {
+            let what = format!("this node already knows {MAX_CLOCK_ENTRIES} peers");
+            return Err(Rejection::Overloaded { what });
+        }
         let mut theirs = MerkleClock::new(node_id);
         theirs.merge(vector);
         let order = theirs.compare(&self.clock);
