@@ -24,6 +24,7 @@ use super::clock::MerkleClock;
 use super::config::Config;
 use super::limits::BACKOFF_LONGEST;
 use super::members::{Heartbeat, Liveness, Members};
+use super::ownership::Hash256;
 use super::ready::Ready;
 use super::record::{Dot, Phase, Record};
 use super::table::{Entry, NEVER, Outlook, Table, Waiting};
@@ -73,6 +74,10 @@ pub struct P2PWorkflowScheduler {
     pub(super) changes: Changes,
     pub(super) conflicts: u64,
     pub(super) duplicates: u64,
+    /// Specs and runs that were found to have lost, so that each counts once however often its
+    /// records come in.
+    pub(super) lost_specs: BTreeSet<(u64, Hash256)>,
+    pub(super) lost_runs: BTreeSet<Dot>,
     /// Tasks that became pending after having been blocked, in this call.
     pub(super) unblocked: Vec<u64>,
     /// Whether a task became ready since this was last asked.
@@ -130,6 +135,8 @@ impl P2PWorkflowScheduler {
             changes: Changes::default(),
             conflicts: kept.conflicts,
             duplicates: kept.duplicates,
+            lost_specs: BTreeSet::new(),
+            lost_runs: BTreeSet::new(),
             unblocked: Vec::new(),
             became_ready: false,
             sweep: None,
@@ -365,6 +372,10 @@ impl P2PWorkflowScheduler {
                 if before == State::Blocked && state == State::Pending {
                     self.unblocked.push(key);
                 }
+                let ended = matches!(state, State::Completed | State::Cancelled);
+                if ended && self.table.cyclic.contains(&key) {
+                    unsettled.extend(self.table.find_cycles_again());
+                }
                 let outlooks = (Outlook::from(before), Outlook::from(state));
                 if outlooks.0 != outlooks.1 {
                     unsettled.extend(self.tell_dependents(key, outlooks));
@@ -380,9 +391,6 @@ impl P2PWorkflowScheduler {
         let mut dependents = self.table.dependents_of(&id).to_vec();
         for dependent in &dependents {
             self.table.entry_mut(*dependent).count_dependency(outlooks.0, outlooks.1);
-        }
-        if outlooks.1 == Outlook::Completed && self.table.cyclic.contains(&key) {
-            dependents.extend(self.table.find_cycles_again());
         }
         // The first to have come is settled first, and so queued first.
         dependents.reverse();
@@ -413,7 +421,7 @@ impl P2PWorkflowScheduler {
                 match waiting {
                     Waiting::Nothing => None,
                     Waiting::Delay(at) | Waiting::Lease(at) => Some(at),
-                    Waiting::Turn(since) => Some(since + self.turns_before(key)),
+                    Waiting::Turn(since) => Some(since.saturating_add(self.turns_before(key))),
                 }
             }
         };

@@ -159,6 +159,16 @@ impl Table {
         self.get_mut(key).expect("keys in the indices name tasks that are there")
     }
 
+    /// The key of the first slot; the others follow without gaps, some of them empty.
+    pub(crate) fn first_key(&self) -> u64 {
+        self.first
+    }
+
+    /// How many slots there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The key after the last.
     pub(crate) fn next_key(&self) -> u64 {
         self.first + self.slots.len() as u64
@@ -187,9 +197,9 @@ impl Table {
     /// Enters the task's workflow and dependencies in the indices.
     pub(crate) fn index_spec(&mut self, key: u64) {
         let spec = self.entry(key).record.spec.clone();
-        self.workflows.entry(spec.workflow_id.clone()).or_default().push(key);
+        insert_sorted(self.workflows.entry(spec.workflow_id.clone()).or_default(), key);
         for id in &spec.depends_on {
-            self.dependents.entry(id.clone()).or_default().push(key);
+            insert_sorted(self.dependents.entry(id.clone()).or_default(), key);
         }
     }
 
@@ -314,4 +324,10 @@ impl Table {
     pub(crate) fn held_by(&self, holder: &str) -> Vec<u64> {
         self.held.get(holder).map_or_else(Vec::new, |tasks| tasks.iter().copied().collect())
     }
+}
+
+/// Enters a key among others that rise, where it mostly comes last.
+fn insert_sorted(keys: &mut Vec<u64>, key: u64) {
+    let place = keys.partition_point(|other| *other <= key);
+    keys.insert(place, key);
 }

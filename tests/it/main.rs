@@ -1,5 +1,7 @@
 //! Tests of behaviour seen from outside the library.
 
+mod dependencies;
+mod histories;
 mod leases;
 mod node;
 mod order;
