@@ -116,6 +116,17 @@ pub async fn attach(options: &Options) -> Result<Attached, AttachError> {
     }
 }
 
+/// Connects to the node of a folder, if one is running.
+pub async fn find(options: &Options) -> Option<LocalStream> {
+    local::connect(&options.folder).await.ok()
+}
+
+/// Whether the folder's last node was stopped by a person, who does not want another in its place.
+#[must_use]
+pub fn was_stopped(options: &Options) -> bool {
+    NodeLock::was_stopped(&options.folder)
+}
+
 /// Opens the store and listens. The listener comes last: whoever connects is served.
 async fn start(options: &Options, lock: NodeLock) -> Result<Node, AttachError> {
     let opening = options.clone();

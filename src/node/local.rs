@@ -8,7 +8,6 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +18,8 @@ use crate::scheduler::Hash256;
 pub type LocalStream = UnixStream;
 
 const LOCK_FILE: &str = "node.lock";
+/// What stands in the lock file, in place of a process id, after a person stopped the node.
+const STOPPED: &str = "stopped";
 const SOCKET_FILE: &str = "node.sock";
 /// The longest path that every Unix takes as a socket's address.
 const MAX_SOCKET_PATH: usize = 100;
@@ -26,7 +27,7 @@ const MAX_SOCKET_PATH: usize = 100;
 /// The right to be the node of a folder. Ends with the process, however it ends.
 #[derive(Debug)]
 pub(super) struct NodeLock {
-    _file: File,
+    file: File,
 }
 
 impl NodeLock {
@@ -34,17 +35,27 @@ impl NodeLock {
     pub(super) fn try_take(folder: &Path) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         let path = folder.join(LOCK_FILE);
-        let mut file =
+        let file =
             options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Some(NodeLock { _file: file }))
+        let mut lock = NodeLock { file };
+        lock.write(&std::process::id().to_string())?;
+        Ok(Some(lock))
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        writeln!(self.file, "{text}")
+    }
+
+    /// Whether the last holder was stopped by a person, who does not want another in its place.
+    pub(super) fn was_stopped(folder: &Path) -> bool {
+        Self::holder(folder).is_some_and(|holder| holder == STOPPED)
     }
 
     /// The process id that the lock's holder wrote.
@@ -61,7 +72,6 @@ pub(super) struct Listener {
     listener: UnixListener,
     path: PathBuf,
     lock: std::sync::Mutex<Option<NodeLock>>,
-    closed: AtomicBool,
 }
 
 impl Listener {
@@ -75,26 +85,23 @@ impl Listener {
         let listener = UnixListener::bind(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         let lock = std::sync::Mutex::new(Some(lock));
-        Ok(Listener { listener, path, lock, closed: AtomicBool::new(false) })
+        Ok(Listener { listener, path, lock })
     }
 
     pub(super) async fn accept(&self) -> io::Result<LocalStream> {
         Ok(self.listener.accept().await?.0)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Removes the socket, then gives the lock back.
-    pub(super) fn close(&self) {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return;
-        }
+    /// Removes the socket, then gives the lock back. `for_good`: nobody is to take over.
+    pub(super) fn close(&self, for_good: bool) {
+        let lock = self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(mut lock) = lock else { return };
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!("{}: {error}", self.path.display());
         }
-        drop(self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        if for_good && let Err(error) = lock.write(STOPPED) {
+            tracing::warn!("another process may take over: {error}");
+        }
     }
 }
 

@@ -25,10 +25,10 @@ mod running;
 mod session;
 pub mod stdio;
 
-pub use attach::{AttachError, Attached, Options, attach, default_folder};
+pub use attach::{AttachError, Attached, Options, attach, default_folder, find, was_stopped};
 pub use calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
 pub use local::{LocalStream, terminated};
 pub use running::Node;
-pub use session::{Hello, Session};
+pub use session::{Hello, Session, random_worker};
 
 pub use crate::store::Durability;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -59,7 +60,12 @@ struct Inner {
     reader: Arc<std::sync::Mutex<Reader>>,
     alarm: Notify,
     started: Instant,
-    stopping: watch::Sender<bool>,
+    /// Whether a person asked the node to stop.
+    stop: watch::Sender<bool>,
+    /// Set under the core's lock: nothing is handed over any more.
+    closed: AtomicBool,
+    /// Whether [`Core::failed`] is set, to be asked without the lock.
+    failing: AtomicBool,
     listener: Listener,
 }
 
@@ -93,7 +99,9 @@ impl Node {
             reader: Arc::new(std::sync::Mutex::new(reader)),
             alarm: Notify::new(),
             started,
-            stopping: watch::Sender::new(false),
+            stop: watch::Sender::new(false),
+            closed: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
             listener,
         }));
         let fallback = Box::new(Anew(Arc::downgrade(&node.0)));
@@ -119,27 +127,31 @@ impl Node {
 
     /// Asks the node to stop, as `node stop` does. Whoever runs it sees [`Node::stop_requested`].
     pub fn request_stop(&self) {
-        self.0.stopping.send_replace(true);
+        self.0.stop.send_replace(true);
     }
 
     /// Waits until somebody asked the node to stop.
     pub async fn stop_requested(&self) {
-        let mut stopping = self.0.stopping.subscribe();
+        let mut stop = self.0.stop.subscribe();
         // The sender lives as long as the node does.
-        let _closed = stopping.wait_for(|stop| *stop).await;
+        let _closed = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Commits what is under way and closes the store. Sessions get no more answers.
+    /// Commits what is under way, closes the store, and gives the folder back. Calls that come
+    /// later are not served. If a person asked for it, processes that were connected see that, and
+    /// do not take over.
     pub async fn close(&self) {
-        self.0.stopping.send_replace(true);
-        // Whoever holds the core has handed its changes over when it lets go.
-        drop(self.0.core.lock().await);
+        {
+            let _core = self.0.core.lock().await;
+            self.0.closed.store(true, Ordering::Release);
+        }
         let node = self.clone();
         let stopped = tokio::task::spawn_blocking(move || node.committer().stop()).await;
         if let Err(error) = stopped {
             tracing::error!("closing the store failed: {error}");
         }
-        self.0.listener.close();
+        let asked = *self.0.stop.borrow();
+        self.0.listener.close(asked);
         self.0.alarm.notify_one();
     }
 
@@ -174,7 +186,7 @@ impl Node {
         apply: impl FnOnce(&mut Core, Now) -> T,
     ) -> Result<(T, Ticket), CallError> {
         let mut core = self.0.core.lock().await;
-        if *self.0.stopping.borrow() && self.0.listener.is_closed() {
+        if self.0.closed.load(Ordering::Acquire) {
             return Err(CallError::Stopping);
         }
         let now = now_since(self.0.started);
@@ -192,6 +204,9 @@ impl Node {
 
     /// Makes sure that the disk takes writes; if it refused lately, finds out whether it does now.
     pub(super) async fn writable(&self) -> Result<(), CallError> {
+        if !self.0.failing.load(Ordering::Acquire) {
+            return Ok(());
+        }
         {
             let mut core = self.0.core.lock().await;
             match &mut core.failed {
@@ -331,6 +346,7 @@ impl Anew {
         if let Some(inner) = self.0.upgrade() {
             let mut core = inner.core.blocking_lock();
             then(&mut core, now_since(inner.started));
+            inner.failing.store(core.failed.is_some(), Ordering::Release);
         }
     }
 }

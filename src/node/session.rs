@@ -356,8 +356,12 @@ enum Waiting {
     InLine { number: u64, gift: oneshot::Receiver<Gift>, nothing: NothingReady },
 }
 
-fn random_worker() -> String {
-    // Without the operating system's randomness nothing here works, the identity's key least.
+/// A new worker's id.
+///
+/// # Panics
+/// Without the operating system's randomness: nothing here works then, the key least.
+#[must_use]
+pub fn random_worker() -> String {
     let random = getrandom::u64().expect("the operating system has randomness");
     format!("worker-{random:016x}")
 }

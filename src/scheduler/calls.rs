@@ -217,7 +217,7 @@ pub enum LeaseTerm {
 pub enum Reason {
     /// It is the owner.
     Owned,
-    /// The holder went down, or the task came back from another attempt.
+    /// The holder went down.
     TakenOver,
     /// The owner let its turn pass.
     Offered,

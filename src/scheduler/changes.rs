@@ -64,7 +64,7 @@ pub struct Duplicate {
     pub peer: Arc<str>,
     /// The worker at that peer.
     pub worker: Arc<str>,
-    /// The write that named it.
+    /// The claim that it began with.
     pub dot: Dot,
 }
 

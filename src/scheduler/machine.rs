@@ -24,6 +24,7 @@ use super::clock::MerkleClock;
 use super::config::Config;
 use super::limits::BACKOFF_LONGEST;
 use super::members::{Heartbeat, Liveness, Members};
+use super::ownership::Hash256;
 use super::ready::Ready;
 use super::record::{Dot, Phase, Record};
 use super::table::{Entry, NEVER, Outlook, Table, Waiting};
@@ -73,6 +74,10 @@ pub struct P2PWorkflowScheduler {
     pub(super) changes: Changes,
     pub(super) conflicts: u64,
     pub(super) duplicates: u64,
+    /// Specs and runs that were found to have lost, so that each counts once however often its
+    /// records come in.
+    pub(super) lost_specs: BTreeSet<(u64, Hash256)>,
+    pub(super) lost_runs: BTreeSet<Dot>,
     /// Tasks that became pending after having been blocked, in this call.
     pub(super) unblocked: Vec<u64>,
     /// Whether a task became ready since this was last asked.
@@ -130,6 +135,8 @@ impl P2PWorkflowScheduler {
             changes: Changes::default(),
             conflicts: kept.conflicts,
             duplicates: kept.duplicates,
+            lost_specs: BTreeSet::new(),
+            lost_runs: BTreeSet::new(),
             unblocked: Vec::new(),
             became_ready: false,
             sweep: None,
@@ -141,12 +148,10 @@ impl P2PWorkflowScheduler {
 
     fn take_up(&mut self, now: Now, tasks: Vec<KeptTask>) {
         for KeptTask { key, record, leases_here } in tasks {
-            if let Some(lease) = record.held() {
-                self.members.holds_a_lease(now, &self.config, &lease.holder);
-            }
             let mut entry = Entry::new(record, leases_here);
             entry.state = entry.derive_state(false, |_| false);
             self.table.insert_known(key, entry);
+            self.index_lease(now, key);
         }
         let keys: Vec<u64> = self.table.keys_after(None).collect();
         for key in &keys {
@@ -327,33 +332,31 @@ impl P2PWorkflowScheduler {
     /// Puts a record in its task's place and derives everything anew.
     pub(super) fn replace(&mut self, now: Now, key: u64, record: Record) {
         self.leave_queue(key);
-        let me = self.peer.clone();
         let entry = self.table.entry(key);
         // A turn goes on within an epoch, a lease within its claim.
         let goes_on = (entry.record.epoch, entry.record.phase) == (record.epoch, record.phase)
             && entry.record.lease == record.lease
             && matches!(entry.waiting, Waiting::Turn(_) | Waiting::Lease(_));
         let delayed = matches!(entry.waiting, Waiting::Delay(_));
-        let held_before = entry.record.held().cloned();
-        let held_now = record.held().cloned();
         if delayed {
             self.table.set_delayed(key, false);
         }
-        if let Some(lease) = held_before {
-            let name = if lease.holder == me { &lease.worker } else { &lease.holder };
-            self.table.set_held(key, name, false);
-        }
-        if let Some(lease) = held_now {
-            let name = if lease.holder == me { &lease.worker } else { &lease.holder };
-            self.table.set_held(key, name, true);
-            self.members.holds_a_lease(now, &self.config, &lease.holder);
-        }
+        self.table.set_held(key, &self.peer, false);
         let entry = self.table.entry_mut(key);
         if !goes_on {
             entry.waiting = Waiting::Nothing;
         }
         entry.record = record;
+        self.index_lease(now, key);
         self.settle(now, key);
+    }
+
+    /// Enters the lease of a new record, if it is held, where its holder's are looked for.
+    pub(super) fn index_lease(&mut self, now: Now, key: u64) {
+        if let Some(lease) = self.table.entry(key).record.held() {
+            self.members.holds_a_lease(now, &self.config, &lease.holder);
+            self.table.set_held(key, &self.peer, true);
+        }
     }
 
     /// Brings everything derived in line with the task's record, and its dependents with it.
@@ -368,6 +371,10 @@ impl P2PWorkflowScheduler {
                 self.table.set_state(key, state);
                 if before == State::Blocked && state == State::Pending {
                     self.unblocked.push(key);
+                }
+                let ended = matches!(state, State::Completed | State::Cancelled);
+                if ended && self.table.cyclic.contains(&key) {
+                    unsettled.extend(self.table.find_cycles_again());
                 }
                 let outlooks = (Outlook::from(before), Outlook::from(state));
                 if outlooks.0 != outlooks.1 {
@@ -384,9 +391,6 @@ impl P2PWorkflowScheduler {
         let mut dependents = self.table.dependents_of(&id).to_vec();
         for dependent in &dependents {
             self.table.entry_mut(*dependent).count_dependency(outlooks.0, outlooks.1);
-        }
-        if outlooks.1 == Outlook::Completed && self.table.cyclic.contains(&key) {
-            dependents.extend(self.table.find_cycles_again());
         }
         // The first to have come is settled first, and so queued first.
         dependents.reverse();
@@ -417,7 +421,7 @@ impl P2PWorkflowScheduler {
                 match waiting {
                     Waiting::Nothing => None,
                     Waiting::Delay(at) | Waiting::Lease(at) => Some(at),
-                    Waiting::Turn(since) => Some(since + self.turns_before(key)),
+                    Waiting::Turn(since) => Some(since.saturating_add(self.turns_before(key))),
                 }
             }
         };

@@ -52,11 +52,16 @@ impl P2PWorkflowScheduler {
     ) -> Result<Marked, Rejection> {
         mark.check()?;
         let key = self.known(task_id)?;
-        let attempt = self.table.entry(key).record.attempt();
+        let record = &self.table.entry(key).record;
+        let mut attempt = record.attempt();
         self.unblocked.clear();
         if let Mark::Cancelled { error } = mark {
             self.cancel(now, key, error)?;
-        } else if !self.was_accepted_before(key, caller, &mark, fence) {
+        } else if self.was_accepted_before(key, caller, &mark, fence) {
+            if matches!(mark, Mark::Failed { .. }) {
+                attempt = record.failures.max(1);
+            }
+        } else {
             self.check_lease(key, caller, &mark, fence)?;
             self.apply(now, key, mark);
         }

@@ -18,7 +18,7 @@ mod clock;
 mod config;
 mod dependencies;
 mod heap;
-mod limits;
+pub mod limits;
 mod machine;
 mod mark;
 mod members;
@@ -36,7 +36,6 @@ pub use changes::{Changes, Conflict, Duplicate, KeptTask, TaskChange};
 pub use clock::{ClockOrder, MerkleClock, vector_root};
 pub use config::Config;
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
-pub use limits::*;
 pub use machine::{Jitter, Kept, P2PWorkflowScheduler};
 pub use members::{Heartbeat, Liveness};
 pub use ownership::{

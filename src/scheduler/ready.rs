@@ -3,8 +3,8 @@
 //! Tasks that ask the same of a worker (the same required capabilities and tags) share one
 //! [`FibonacciHeap`] keyed by priority, first in, first out among equals. A caller looks at the
 //! top of each heap that it can serve and takes the best of those: as many looks as there are
-//! kinds of demand, however many tasks wait. A caller that names a workflow walks that workflow's
-//! own ordered set instead.
+//! kinds of demand, however many tasks wait. For callers that name a workflow, each workflow has
+//! ordered sets of its own by demand.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use super::tags::TagSet;
 
 /// What a task asks of a worker. Ordered by capabilities first, so that the demands of a worker
 /// that has none stand together.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Demand {
     requires: Box<[Arc<str>]>,
     tags: TagSet,
@@ -47,7 +47,7 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     heaps: BTreeMap<Demand, FibonacciHeap<Reverse<u8>, (u64, u64)>>,
-    workflows: BTreeMap<Arc<str>, BTreeSet<(Order, u64)>>,
+    workflows: BTreeMap<(Arc<str>, Demand), BTreeSet<(Order, u64)>>,
     len: u64,
     arrivals: u64,
 }
@@ -61,10 +61,10 @@ impl Ready {
     /// Adds the task behind all ready ones of its priority.
     pub(crate) fn insert(&mut self, key: u64, record: &Record) -> Place {
         let order = (Reverse(record.priority), self.arrivals);
-        let heap = self.heaps.entry(Demand::of(&record.spec)).or_default();
-        let handle = heap.insert(order.0, (order.1, key));
-        let workflow = self.workflows.entry(record.spec.workflow_id.clone()).or_default();
-        workflow.insert((order, key));
+        let demand = Demand::of(&record.spec);
+        let workflow = (record.spec.workflow_id.clone(), demand.clone());
+        let handle = self.heaps.entry(demand).or_default().insert(order.0, (order.1, key));
+        self.workflows.entry(workflow).or_default().insert((order, key));
         self.arrivals += 1;
         self.len += 1;
         Place { handle, order }
@@ -80,26 +80,34 @@ impl Ready {
                 self.heaps.remove(&demand);
             }
         }
-        if let Some(workflow) = self.workflows.get_mut(&spec.workflow_id) {
-            workflow.remove(&(place.order, key));
-            if workflow.is_empty() {
-                self.workflows.remove(&spec.workflow_id);
+        let workflow = (spec.workflow_id.clone(), demand);
+        if let Some(tasks) = self.workflows.get_mut(&workflow) {
+            tasks.remove(&(place.order, key));
+            if tasks.is_empty() {
+                self.workflows.remove(&workflow);
             }
         }
         self.len -= 1;
     }
 
-    /// The best task that a worker who wants `want` can run. `spec_of` looks up a task.
-    pub(crate) fn best<'a>(&self, want: &Want, spec_of: impl Fn(u64) -> &'a Spec) -> Option<u64> {
+    /// The best task that a worker who wants `want` can run.
+    pub(crate) fn best(&self, want: &Want) -> Option<u64> {
+        // Demands that require something come last: a worker without capabilities is done there.
+        let may_be_met =
+            |demand: &Demand| !want.capabilities.is_empty() || demand.requires.is_empty();
         if let Some(workflow_id) = &want.workflow_id {
-            let tasks = self.workflows.get(workflow_id.as_str())?;
-            let fits = |key: &u64| Demand::of(spec_of(*key)).is_met_by(want);
-            return tasks.iter().map(|(_, key)| *key).find(fits);
+            let first: (Arc<str>, Demand) = (workflow_id.as_str().into(), Demand::default());
+            let demands = self.workflows.range(&first..);
+            return demands
+                .take_while(|((id, demand), _)| *id == first.0 && may_be_met(demand))
+                .filter(|((_, demand), _)| demand.is_met_by(want))
+                .filter_map(|(_, tasks)| tasks.first())
+                .min()
+                .map(|(_, key)| *key);
         }
         self.heaps
             .iter()
-            // Demands that require something come last: a worker without capabilities is done.
-            .take_while(|(demand, _)| !want.capabilities.is_empty() || demand.requires.is_empty())
+            .take_while(|(demand, _)| may_be_met(demand))
             .filter(|(demand, _)| demand.is_met_by(want))
             .filter_map(|(_, heap)| heap.get_min())
             .min_by_key(|(priority, (arrival, _))| (**priority, *arrival))

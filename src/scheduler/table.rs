@@ -159,6 +159,16 @@ impl Table {
         self.get_mut(key).expect("keys in the indices name tasks that are there")
     }
 
+    /// The key of the first slot; the others follow without gaps, some of them empty.
+    pub(crate) fn first_key(&self) -> u64 {
+        self.first
+    }
+
+    /// How many slots there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The key after the last.
     pub(crate) fn next_key(&self) -> u64 {
         self.first + self.slots.len() as u64
@@ -187,9 +197,9 @@ impl Table {
     /// Enters the task's workflow and dependencies in the indices.
     pub(crate) fn index_spec(&mut self, key: u64) {
         let spec = self.entry(key).record.spec.clone();
-        self.workflows.entry(spec.workflow_id.clone()).or_default().push(key);
+        insert_sorted(self.workflows.entry(spec.workflow_id.clone()).or_default(), key);
         for id in &spec.depends_on {
-            self.dependents.entry(id.clone()).or_default().push(key);
+            insert_sorted(self.dependents.entry(id.clone()).or_default(), key);
         }
     }
 
@@ -296,14 +306,16 @@ impl Table {
         woken.or(delayed).map(|(_, key)| *key)
     }
 
-    /// Enters or drops the task among those that `holder` has.
-    pub(crate) fn set_held(&mut self, key: u64, holder: &Arc<str>, held: bool) {
+    /// Enters the task among those that its holder has, or drops it, if it is held at all.
+    pub(crate) fn set_held(&mut self, key: u64, me: &Arc<str>, held: bool) {
+        let Some(lease) = self.entry(key).record.held().cloned() else { return };
+        let name = if lease.holder == *me { &lease.worker } else { &lease.holder };
         if held {
-            self.held.entry(holder.clone()).or_default().insert(key);
-        } else if let Some(tasks) = self.held.get_mut(holder) {
+            self.held.entry(name.clone()).or_default().insert(key);
+        } else if let Some(tasks) = self.held.get_mut(name) {
             tasks.remove(&key);
             if tasks.is_empty() {
-                self.held.remove(holder);
+                self.held.remove(name);
             }
         }
     }
@@ -312,4 +324,10 @@ impl Table {
     pub(crate) fn held_by(&self, holder: &str) -> Vec<u64> {
         self.held.get(holder).map_or_else(Vec::new, |tasks| tasks.iter().copied().collect())
     }
+}
+
+/// Enters a key among others that rise, where it mostly comes last.
+fn insert_sorted(keys: &mut Vec<u64>, key: u64) {
+    let place = keys.partition_point(|other| *other <= key);
+    keys.insert(place, key);
 }

@@ -1,3 +1,10 @@
 //! Tests of behaviour seen from outside the library.
 
+mod dependencies;
+mod histories;
+mod leases;
+mod node;
+mod order;
 mod original_vectors;
+mod support;
+mod transcripts;
