@@ -42,7 +42,7 @@ const WALL_CHECK_INTERVAL: u64 = 5_000;
 pub type Jitter = Box<dyn FnMut() -> u64 + Send>;
 
 /// What was kept of a scheduler, to take it up again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// The shown clock.
     pub clock: BTreeMap<String, u64>,

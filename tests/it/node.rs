@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const LONG: Duration = Duration::from_secs(40);
 
 fn options(folder: &TempDir) -> Options {
-    Options { folder: folder.path().join("data"), durability: Durability::Full }
+    Options { folder: folder.path().join("data"), durability: Durability::Full, restored: false }
 }
 
 async fn node(folder: &TempDir) -> Node {

@@ -56,7 +56,7 @@ fn node_options(options: &GlobalOptions) -> Result<node::Options, ConnectError> 
         Durability::Full => node::Durability::Full,
         Durability::Relaxed => node::Durability::Relaxed,
     };
-    Ok(node::Options { folder, durability })
+    Ok(node::Options { folder, durability, restored: options.restored })
 }
 
 fn cannot_open(error: AttachError) -> ConnectError {
