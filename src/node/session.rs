@@ -265,6 +265,12 @@ impl Session {
         self.0.node.call(|scheduler, now| scheduler.status(now)).await
     }
 
+    /// Syncs since the node started, one for each group of calls.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.0.node.commits()
+    }
+
     /// Counts, and one page of tasks.
     ///
     /// # Errors

@@ -99,9 +99,7 @@ impl Store {
         let (connection, path) = (opened.connection, opened.path);
         let failed = OpenError::failed(&path);
         let actors = Actors::load(&connection).map_err(&failed)?;
-        let last_key = connection
-            .query_row("SELECT coalesce(max(key), 0) FROM tasks", [], |row| row::unsigned(row, 0))
-            .map_err(&failed)?;
+        let last_key = read::last_key(&connection).map_err(&failed)?;
         drop(failed);
         Ok(Store {
             connection,

@@ -1,7 +1,9 @@
 //! Reading: all tasks at the start, single texts while the node runs.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
@@ -9,7 +11,11 @@ use crate::scheduler::{Dot, KeptTask};
 
 use super::error::ReadError;
 use super::names::{Interner, names};
-use super::row::{self, COLUMNS};
+use super::open::BUSY_TIMEOUT;
+use super::row::{self, READ};
+
+/// Tasks for which another thread is worth starting.
+const LEAST_PART: u64 = 16_384;
 
 /// Everything kept beside the tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,30 +58,72 @@ pub(super) fn load(
     })
 }
 
+/// Reads the tasks, a range of keys on each core: taking rows apart is what takes the time.
+///
+/// The first range is handed over as it is read, the others when those before them are.
 fn tasks(
     connection: &Connection,
     path: &Path,
     actors: &[Arc<str>],
     each: &mut dyn FnMut(KeptTask),
 ) -> Result<u64, ReadError> {
+    let last = last_key(connection).map_err(ReadError::failed(path))?;
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let parts = cores.min(last / LEAST_PART + 1);
+    let keys = last / parts + 1;
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..parts)
+            .map(|part| {
+                scope.spawn(move || {
+                    let connection = connect(path)?;
+                    let mut tasks = Vec::new();
+                    let range = part * keys..(part + 1) * keys;
+                    tasks_in(&connection, path, range, actors, &mut |task| tasks.push(task))?;
+                    Ok(tasks)
+                })
+            })
+            .collect();
+        tasks_in(connection, path, 0..keys, actors, each)?;
+        for other in others {
+            let tasks: Result<Vec<KeptTask>, ReadError> =
+                other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            tasks?.into_iter().for_each(&mut *each);
+        }
+        Ok(last + 1)
+    })
+}
+
+fn tasks_in(
+    connection: &Connection,
+    path: &Path,
+    keys: Range<u64>,
+    actors: &[Arc<str>],
+    each: &mut dyn FnMut(KeptTask),
+) -> Result<(), ReadError> {
     let failed = ReadError::failed(path);
     let mut statement = connection
-        .prepare(&format!("SELECT key, {COLUMNS} FROM tasks ORDER BY key"))
+        .prepare(&format!(
+            "SELECT key, {READ} FROM tasks WHERE key >= ?1 AND key < ?2 ORDER BY key"
+        ))
         .map_err(&failed)?;
-    let mut rows = statement.query([]).map_err(&failed)?;
+    let range = [row::integer(keys.start), row::integer(keys.end)];
+    let mut rows = statement.query(range).map_err(&failed)?;
     let mut texts = Interner::default();
-    let mut next_key = 1;
     while let Some(row) = rows.next().map_err(&failed)? {
-        let task = row::read(row, actors, &mut texts).map_err(|what| ReadError::Damaged {
+        each(row::read(row, actors, &mut texts).map_err(|what| ReadError::Damaged {
             path: path.into(),
             table: "tasks",
             row: row.get(0).unwrap_or_default(),
             what,
-        })?;
-        next_key = task.key + 1;
-        each(task);
+        })?);
     }
-    Ok(next_key)
+    Ok(())
+}
+
+/// The key of the task that came last, 0 without any.
+pub(super) fn last_key(connection: &Connection) -> rusqlite::Result<u64> {
+    let query = "SELECT coalesce(max(key), 0) FROM tasks";
+    connection.query_row(query, [], |row| row::unsigned(row, 0))
 }
 
 fn clock(connection: &Connection) -> rusqlite::Result<Vec<(Arc<str>, u64)>> {
@@ -103,11 +151,7 @@ pub struct Reader {
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
-        let failed = ReadError::failed(path);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
-        connection.busy_timeout(super::open::BUSY_TIMEOUT).map_err(&failed)?;
-        Ok(Reader { connection, path: path.into() })
+        Ok(Reader { connection: connect(path)?, path: path.into() })
     }
 
     /// The payload of the task under `key`, a JSON text; `None` where none is kept.
@@ -132,4 +176,13 @@ impl Reader {
             .and_then(|mut query| query.query_row([row::integer(key)], |row| row.get(0)).optional())
             .map_err(ReadError::failed(&self.path))
     }
+}
+
+/// A connection that can only read.
+fn connect(path: &Path) -> Result<Connection, ReadError> {
+    let failed = ReadError::failed(path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(&failed)?;
+    Ok(connection)
 }

@@ -348,6 +348,19 @@ fn a_task_can_change_in_a_later_run() {
 }
 
 #[test]
+fn many_tasks_come_back_in_the_order_of_their_keys() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let keys: Vec<u64> = (1..=50_000).filter(|key| key % 7 != 0).collect();
+    let changes = keys.iter().map(|&key| submitted(key, record(&key.to_string()), None));
+    store.commit(&[tasks(changes.collect())]).unwrap();
+    let (tasks, kept) = load(&store);
+    assert_eq!(tasks.iter().map(|task| task.key).collect::<Vec<_>>(), keys);
+    assert!(tasks.iter().all(|task| *task.record.spec.task_id == *task.key.to_string()));
+    assert_eq!(kept.next_key, 50_001);
+}
+
+#[test]
 fn a_reader_sees_whole_commits_only() {
     let folder = TempDir::new().unwrap();
     let mut store = open(folder.path());

@@ -10,7 +10,9 @@ use ipfs_accelerate::relay::Stream;
 use ipfs_accelerate::{host::Host, start};
 use p2p_workflow_scheduler::node::{self, AttachError, stdio};
 
-#[tokio::main]
+// One thread: calls of a session reach the core in the order in which they came, and none waits for
+// another thread to wake. Whatever blocks (the disk) has threads of its own.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let host = RefCell::new(None);
     let connect = async |options: &GlobalOptions, attach| connect(options, attach, &host).await;
