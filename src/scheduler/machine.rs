@@ -119,8 +119,7 @@ impl P2PWorkflowScheduler {
         let mut clock = MerkleClock::new(&*peer);
         clock.merge(&kept.clock);
         let ids = kept.tasks.iter().map(|task| (task.record.spec.task_id.clone(), task.key));
-        let first = kept.tasks.first().map_or(kept.next_key, |task| task.key);
-        let table = Table::with_ids(ids.collect(), first);
+        let table = Table::with_ids(ids.collect());
         let mut scheduler = P2PWorkflowScheduler {
             config,
             actor: actor.into(),
@@ -143,6 +142,7 @@ impl P2PWorkflowScheduler {
             now,
         };
         scheduler.take_up(now, kept.tasks);
+        scheduler.table.skip_to(kept.next_key);
         scheduler
     }
 

@@ -159,12 +159,12 @@ impl P2PWorkflowScheduler {
         let record = &self.table.entry(key).record;
         let own = record.lease.as_ref().is_some_and(|lease| self.is_own(lease, caller))
             && (fence.is_none() || fence == record.fence());
-        own && match (record.class, record.phase, mark) {
-            (Class::Completed, _, Mark::Completed { .. }) => true,
-            (Class::Live, Phase::Pending, Mark::Failed { .. } | Mark::Released) => true,
-            (Class::Live, Phase::Failed, Mark::Failed { .. }) => true,
-            _ => false,
-        }
+        own && matches!(
+            (record.class, record.phase, mark),
+            (Class::Completed, _, Mark::Completed { .. })
+                | (Class::Live, Phase::Pending, Mark::Failed { .. } | Mark::Released)
+                | (Class::Live, Phase::Failed, Mark::Failed { .. })
+        )
     }
 
     fn is_own(&self, lease: &Lease, caller: &Caller) -> bool {

@@ -37,6 +37,9 @@ impl Demand {
 /// Higher priority first, then the one that became ready first.
 type Order = (Reverse<u8>, u64);
 
+/// Ready tasks, best first, by key.
+type Queue = BTreeSet<(Order, u64)>;
+
 /// Where a ready task stands, to take it out again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -47,7 +50,7 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     heaps: BTreeMap<Demand, FibonacciHeap<Reverse<u8>, (u64, u64)>>,
-    workflows: BTreeMap<(Arc<str>, Demand), BTreeSet<(Order, u64)>>,
+    workflows: BTreeMap<(Arc<str>, Demand), Queue>,
     len: u64,
     arrivals: u64,
 }

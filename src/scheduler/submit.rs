@@ -131,8 +131,8 @@ impl P2PWorkflowScheduler {
         }
         let record = &entry.record;
         let epoch = match entry.state {
-            State::Assigned => record.epoch,
-            _ => self.claim_epoch(record),
+            State::Pending => self.claim_epoch(record),
+            _ => record.epoch,
         };
         let owner = candidates.owner(&record.combined_hash(), u64::from(epoch));
         owner.map_or_else(|| self.peer.clone(), |(peer, _)| peer.clone())

@@ -132,9 +132,9 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table that will hold `tasks` with sorted ids, made at once: cheaper than one by one.
-    pub(crate) fn with_ids(mut ids: Vec<(Arc<str>, u64)>, first: u64) -> Self {
+    pub(crate) fn with_ids(mut ids: Vec<(Arc<str>, u64)>) -> Self {
         ids.sort_unstable();
-        Table { by_id: ids.into_iter().collect(), first, ..Table::default() }
+        Table { by_id: ids.into_iter().collect(), ..Table::default() }
     }
 
     pub(crate) fn key_of(&self, id: &str) -> Option<u64> {
@@ -182,16 +182,21 @@ impl Table {
 
     /// Adds a task whose id [`Table::with_ids`] knows already.
     pub(crate) fn insert_known(&mut self, key: u64, entry: Entry) {
-        if self.slots.is_empty() {
-            self.first = key;
-        }
         debug_assert!(key >= self.next_key(), "keys rise");
-        while self.next_key() < key {
-            self.slots.push(None);
-        }
+        self.skip_to(key);
         self.by_state[entry.state as usize].insert(key);
         self.slots.push(Some(Box::new(entry)));
         self.index_spec(key);
+    }
+
+    /// Leaves the keys below `key` that no task has unused.
+    pub(crate) fn skip_to(&mut self, key: u64) {
+        if self.slots.is_empty() {
+            self.first = self.first.max(key);
+        }
+        while self.next_key() < key {
+            self.slots.push(None);
+        }
     }
 
     /// Enters the task's workflow and dependencies in the indices.

@@ -102,7 +102,7 @@ fn ten_thousand_tasks_may_wait_for_one() {
     for n in 0..10_000 {
         s.submit(at(NOW), task_after(&format!("leaf-{n}"), &["root"])).unwrap();
     }
-    assert_eq!(run(&mut s, done()).unblocked.len(), MAX_UNBLOCKED_SHOWN);
+    assert_eq!(run(&mut s, done()).unblocked.len(), limits::MAX_UNBLOCKED_SHOWN);
     assert_eq!(s.status(at(NOW)).queue_size, 10_000);
     for n in 0..100 {
         assert_eq!(run_one(&mut s, at(NOW)).unwrap(), format!("leaf-{n}").into(), "first come");

@@ -256,8 +256,11 @@ impl World {
         let Peer { scheduler, fences, beats, .. } = &mut self.peers[p];
         match step {
             Step::Attach { worker, knows } => {
-                let known: Vec<u64> =
-                    if *knows { fences.values().copied().collect() } else { Vec::new() };
+                let known: Vec<(String, u64)> = fences
+                    .iter()
+                    .filter(|_| *knows)
+                    .map(|(id, at)| (id.to_string(), *at))
+                    .collect();
                 scheduler.attach(now, &worker_name(p, *worker), Some(&known));
             }
             Step::Detach { worker } => scheduler.detach(now, &worker_name(p, *worker)),

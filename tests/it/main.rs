@@ -5,6 +5,8 @@ mod histories;
 mod leases;
 mod node;
 mod order;
+mod original_defects;
 mod original_vectors;
 mod support;
 mod transcripts;
+mod turns;
