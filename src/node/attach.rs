@@ -35,6 +35,14 @@ pub struct Options {
     pub restored: bool,
 }
 
+impl Options {
+    /// The node of `folder`, with full durability.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Options { folder: folder.into(), durability: Durability::Full, restored: false }
+    }
+}
+
 /// The node of a folder.
 #[derive(Debug)]
 pub enum Attached {

@@ -1,5 +1,7 @@
 //! Tests of behaviour seen from outside the library.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
+
 mod dependencies;
 mod histories;
 mod leases;

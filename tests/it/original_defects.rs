@@ -78,8 +78,7 @@ fn clocks_that_tick_and_meet_change_no_owner() {
     let mut peers = swarm(2, 1000);
     let owners = |peers: &mut [P2PWorkflowScheduler]| -> Vec<String> {
         let again = |n| task(&format!("t{n}"));
-        let mut owner =
-            |s: &mut P2PWorkflowScheduler, n| s.submit(at(NOW), again(n)).unwrap().owner;
+        let owner = |s: &mut P2PWorkflowScheduler, n| s.submit(at(NOW), again(n)).unwrap().owner;
         let (a, b) = peers.split_at_mut(1);
         (0..1000)
             .map(|n| {

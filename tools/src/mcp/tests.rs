@@ -27,7 +27,7 @@ struct Client {
 async fn node() -> (Node, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let durability = Durability::Relaxed;
-    match attach(&Options { folder: folder.path().to_owned(), durability }).await.unwrap() {
+    match attach(&Options { durability, ..Options::new(folder.path()) }).await.unwrap() {
         Attached::Node(node) => (node, folder),
         Attached::Peer(_) => panic!("the folder is new"),
     }
