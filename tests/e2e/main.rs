@@ -1,4 +1,6 @@
 //! The built binary, run as a process, seen from outside: what it prints where, and how it exits.
 
 mod harness;
+mod sessions;
+mod takeover;
 mod usage;

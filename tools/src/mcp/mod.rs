@@ -38,7 +38,8 @@ pub async fn serve(
     // Not `serve`: its handshake ends the connection at the first message out of order. The
     // server itself answers what comes before `initialize`.
     let wire = wire::Wire::new(reader, writer);
-    match serve_directly_with_ct(server, wire, None, stop).waiting().await? {
+    // And a token of its own: rmcp cancels what it was given once this client is gone.
+    match serve_directly_with_ct(server, wire, None, stop.child_token()).waiting().await? {
         QuitReason::JoinError(error) => Err(error),
         _ => Ok(()),
     }

@@ -14,7 +14,7 @@ use rmcp::service::TxJsonRpcMessage;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use super::server::take_structured;
+use super::server::{is_broken_off, take_structured};
 
 /// What a client may leave unread before no more is read from it: a few of the largest answers.
 pub const MAX_UNSENT_BYTES: usize = 4 * 1024 * 1024;
@@ -45,11 +45,17 @@ struct State {
 }
 
 impl Outbox {
-    /// Adds a message; it leaves with the next batch.
+    /// Adds a message; it leaves with the next batch. What was broken off is left out.
     ///
     /// # Errors
     /// The client is gone.
     pub(super) fn push(&self, message: TxJsonRpcMessage<RoleServer>) -> io::Result<()> {
+        if let JsonRpcMessage::Response(response) = &message
+            && let ServerResult::CallToolResult(result) = &response.result
+            && is_broken_off(result)
+        {
+            return Ok(());
+        }
         let mut state = self.lock();
         if state.broken {
             return Err(io::ErrorKind::BrokenPipe.into());

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use futures::FutureExt;
@@ -27,6 +28,9 @@ const OURS: &str = "ipfs-accelerate";
 /// Where a result carries its structured content as JSON text, from here to the outbox. It never
 /// leaves the process.
 const STRUCTURED: &str = "ipfs-accelerate/structured";
+/// Marks the result of a wait that was broken off with its connection. It is not sent: whoever
+/// relays the call repeats it to the next node, and would take this for the answer.
+const BROKEN_OFF: &str = "ipfs-accelerate/broken-off";
 /// What the server tells an agent before its first call.
 const INSTRUCTIONS: &str = include_str!("instructions.txt");
 
@@ -162,17 +166,16 @@ impl ServerHandler for Server {
         introduced(&context)?;
         let wire = context.extensions.get::<FromWire>();
         let arguments = arguments(wire, request.arguments);
+        let broken_off = AtomicBool::new(false);
         let cancelled = async {
-            match wire {
-                Some(wire) => tokio::select! {
-                    () = context.ct.cancelled() => {}
-                    () = wire.hangup.cancelled() => {}
-                },
-                None => context.ct.cancelled().await,
+            tokio::select! {
+                () = context.ct.cancelled() => broken_off.store(true, Ordering::Relaxed),
+                () = hangup(wire) => {}
             }
         };
         let call = tools::call(&request.name, || self.begin(None), &arguments, cancelled);
         let result = match AssertUnwindSafe(call).catch_unwind().await {
+            Ok(_) if broken_off.into_inner() => not_to_be_sent(),
             Ok(Some(Ok(answer))) => result(answer, wire)?,
             Ok(Some(Err(error))) => refusal(&error),
             Ok(None) => return Err(unknown_tool(&request.name)),
@@ -219,6 +222,14 @@ fn introduced(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
     }
 }
 
+/// Waits until the client says that it will send nothing more.
+async fn hangup(wire: Option<&FromWire>) {
+    match wire {
+        Some(wire) => wire.hangup.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The arguments' JSON text: as it came over our own wire, or written again from rmcp's tree.
 fn arguments(wire: Option<&FromWire>, tree: Option<JsonObject>) -> Cow<'_, str> {
     match (wire.and_then(|wire| wire.arguments.as_deref()), tree) {
@@ -240,6 +251,17 @@ fn result(answer: Answer, wire: Option<&FromWire>) -> Result<CallToolResult, Err
         result.structured_content = Some(tree);
     }
     Ok(result)
+}
+
+fn not_to_be_sent() -> CallToolResult {
+    let mut result = CallToolResult::success(Vec::new());
+    result.meta.get_or_insert_default().0.insert(BROKEN_OFF.to_owned(), Value::Null);
+    result
+}
+
+/// Whether a result stands for a call that is not to be answered here.
+pub(super) fn is_broken_off(result: &CallToolResult) -> bool {
+    result.meta.as_ref().is_some_and(|meta| meta.0.contains_key(BROKEN_OFF))
 }
 
 /// The structured content that a result carries as text, taken out of it.

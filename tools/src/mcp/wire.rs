@@ -5,7 +5,8 @@
 //!   stands near the start or the end of it;
 //! * text that is no request is answered with what is wrong (see [`Line`]);
 //! * a request beyond [`MAX_IN_FLIGHT`], or under the id of one in flight, is answered at once;
-//! * from a client that leaves [`MAX_UNSENT_BYTES`] of answers unread nothing more is read.
+//! * from a client that leaves [`MAX_UNSENT_BYTES`] of answers unread nothing more is read;
+//! * what follows `initialize` in the same breath waits for it: rmcp serves requests side by side.
 //!
 //! Invariant: [`Wire::receive`] may be dropped at any `await` and called again; all it knows is
 //! in the fields.
@@ -25,7 +26,7 @@ use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_util::bytes::{Buf, BytesMut};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::line::{Line, id_near_the_end, id_near_the_start};
@@ -66,6 +67,8 @@ pub(super) struct Wire<R> {
     ended: bool,
     in_flight: Arc<InFlight>,
     hangup: CancellationToken,
+    /// Cancelled once the `initialize` that came last was served.
+    introduced: Option<CancellationToken>,
     outbox: Arc<Outbox>,
     _writer: AbortOnDropHandle<()>,
 }
@@ -89,6 +92,7 @@ impl<R> Wire<R> {
             ended: false,
             in_flight: Arc::default(),
             hangup: CancellationToken::new(),
+            introduced: None,
             outbox,
             _writer: AbortOnDropHandle::new(task),
         }
@@ -134,7 +138,7 @@ impl<R> Wire<R> {
     }
 
     /// What rmcp is to hear of a line; the rest is answered here.
-    fn admit(&self, line: Line) -> io::Result<Option<ClientJsonRpcMessage>> {
+    fn admit(&mut self, line: Line) -> io::Result<Option<ClientJsonRpcMessage>> {
         let (id, mut request, arguments) = match line {
             Line::Request { id, request, arguments } => (id, *request, arguments),
             Line::Other(message) => return Ok(Some(*message)),
@@ -145,7 +149,12 @@ impl<R> Wire<R> {
             }
         };
         match self.in_flight.enter(&id) {
-            Ok(ticket) => {
+            Ok(mut ticket) => {
+                if matches!(request, ClientRequest::InitializeRequest(_)) {
+                    let served = CancellationToken::new();
+                    self.introduced = Some(served.clone());
+                    ticket.served = Some(served.drop_guard());
+                }
                 let hangup = self.hangup.clone();
                 let beside = FromWire { arguments, hangup, _ticket: Arc::new(ticket) };
                 request.extensions_mut().insert(beside);
@@ -178,6 +187,10 @@ impl<R: AsyncRead + Unpin> Wire<R> {
 
     async fn next_message(&mut self) -> io::Result<Option<ClientJsonRpcMessage>> {
         loop {
+            if let Some(introduced) = &self.introduced {
+                introduced.cancelled().await;
+                self.introduced = None;
+            }
             if !self.outbox.room().await {
                 return Ok(None);
             }
@@ -257,6 +270,8 @@ struct InFlight(Mutex<HashSet<RequestId>>);
 struct Ticket {
     of: Arc<InFlight>,
     id: RequestId,
+    /// Cancels the token of those who wait until it was served.
+    served: Option<DropGuard>,
 }
 
 /// Why a request is not served.
@@ -272,7 +287,7 @@ impl InFlight {
             return Err(Refused::TooMany);
         }
         match ids.insert(id.clone()) {
-            true => Ok(Ticket { of: self.clone(), id: id.clone() }),
+            true => Ok(Ticket { of: self.clone(), id: id.clone(), served: None }),
             false => Err(Refused::SameId),
         }
     }
