@@ -111,7 +111,6 @@ impl<R> Wire<R> {
                 false => None,
             };
         };
-        self.scanned = 0;
         Some(self.cut(end, 1))
     }
 
@@ -127,6 +126,7 @@ impl<R> Wire<R> {
             None => Line::parse(line),
         };
         self.buffer.advance(length + end);
+        self.scanned = 0;
         parsed
     }
 
