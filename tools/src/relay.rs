@@ -10,15 +10,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Duplex;
 use crate::mcp::{Hello, MAX_LINE_BYTES};
+
+/// How long a client that hung up may take to read its last answers, while the node closes.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection to a node.
 pub type Stream = Box<dyn Duplex>;
@@ -59,7 +64,10 @@ pub async fn relay<E>(
             tokio::pin!(up, down);
             tokio::select! {
                 there = &mut down => (false, there),
-                hung_up = &mut up => (hung_up, down.await),
+                hung_up = &mut up => match hung_up {
+                    true => (true, timeout(CLOSE_PATIENCE, down).await.unwrap_or_default()),
+                    false => (false, down.await),
+                },
             }
         };
         if hung_up || !client_is_there {
@@ -68,33 +76,41 @@ pub async fn relay<E>(
     }
 }
 
-/// Passes what the client says. Ends with true when the client hangs up, with false when the node
-/// does not listen any more.
+/// Passes what the client says. Ends with true when the client hangs up or is asked to, with false
+/// when the node does not listen any more.
 async fn up(
     client: &mut Lines<impl AsyncRead + Unpin>,
     node: &mut (impl AsyncWrite + Unpin),
     memory: &Memory,
     stop: &CancellationToken,
 ) -> bool {
-    for line in memory.repetition() {
-        if node.write_all(&line).await.is_err() {
-            return false;
-        }
+    let passed = tokio::select! {
+        passed = pass(client, node, memory) => passed,
+        // Also while a node whose answers the client leaves unread takes nothing more.
+        () = stop.cancelled() => Ok(()),
+    };
+    if passed.is_err() {
+        return false;
     }
-    loop {
-        let line = tokio::select! {
-            line = client.next() => line,
-            () = stop.cancelled() => None,
-        };
-        let Some(line) = line else {
-            // The node answers what is under way, then hangs up as well.
-            let _gone = node.shutdown().await;
-            return true;
-        };
-        let line = memory.asked(line);
-        if node.write_all(&line).await.is_err() {
-            return false;
-        }
+    // The node answers what is under way, then hangs up as well.
+    let _gone = node.shutdown().await;
+    true
+}
+
+async fn pass(
+    client: &mut Lines<impl AsyncRead + Unpin>,
+    node: &mut (impl AsyncWrite + Unpin),
+    memory: &Memory,
+) -> io::Result<()> {
+    for line in memory.repetition() {
+        node.write_all(&line).await?;
+    }
+    while let Some(line) = client.next().await {
+        node.write_all(&memory.asked(line)).await?;
+    }
+    match client.rest() {
+        Some(line) => node.write_all(&memory.asked(line)).await,
+        None => Ok(()),
     }
 }
 
@@ -339,6 +355,14 @@ struct Lines<R> {
 impl<R: AsyncRead + Unpin> Lines<R> {
     fn new(reader: R) -> Self {
         Lines { reader: BufReader::with_capacity(64 * 1024, reader), line: Vec::new() }
+    }
+
+    /// What came after the last line's end.
+    fn rest(&mut self) -> Option<Vec<u8>> {
+        (!self.line.is_empty()).then(|| {
+            self.line.push(b'\n');
+            std::mem::take(&mut self.line)
+        })
     }
 
     /// The next line; `None` at the end, and where reading fails. May be dropped and called again.
