@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::calls::{
-    Caller, Claimed, LeaseTerm, NothingReady, Now, Ownership, Reason, Rejection, State, Want,
-};
+use super::calls::{Caller, Claimed, LeaseTerm, NothingReady, Now, Ownership, Reason, State, Want};
 use super::limits::{self, DEFAULT_LEASE, MAX_LABELS, MAX_LOSSES};
 use super::machine::P2PWorkflowScheduler;
 use super::ownership::{Distance, Hash256};
 use super::record::{Lease, Outcome, Phase, Record};
+use super::rejection::Rejection;
 use super::table::{NEVER, Waiting};
 
 impl Want {

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use super::calls::{Caller, Mark, Marked, Now, Rejection, State};
+use super::calls::{Caller, Mark, Marked, Now, State};
 use super::limits::{
     self, BACKOFF_FIRST, BACKOFF_LONGEST, MAX_ERROR_BYTES, MAX_PAYLOAD_BYTES, MAX_UNBLOCKED_SHOWN,
 };
 use super::machine::P2PWorkflowScheduler;
 use super::record::{Body, Class, Lease, Outcome, Phase};
+use super::rejection::Rejection;
 use super::table::Waiting;
 
 impl Mark {

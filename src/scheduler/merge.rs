@@ -4,12 +4,13 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::calls::{Now, PeerUpdated, Rejection};
+use super::calls::{Now, PeerUpdated};
 use super::changes::{Conflict, Duplicate};
 use super::clock::{MerkleClock, vector_root};
 use super::limits::{self, MAX_CLOCK_ENTRIES, MAX_COUNTER};
 use super::machine::P2PWorkflowScheduler;
 use super::record::{Class, Record};
+use super::rejection::Rejection;
 use super::table::{Entry, Waiting};
 
 impl P2PWorkflowScheduler {

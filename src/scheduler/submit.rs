@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::calls::{Now, P2PTask, Rejection, State, Submitted};
+use super::calls::{Now, P2PTask, State, Submitted};
 use super::limits::MAX_LIVE_TASKS;
 use super::machine::P2PWorkflowScheduler;
 use super::ownership::Hash256;
 use super::record::{Class, Phase, Record, Spec};
+use super::rejection::Rejection;
 use super::table::{Entry, Outlook};
 
 impl P2PWorkflowScheduler {

@@ -1,9 +1,10 @@
 //! What callers see: one task, pages of tasks, counts.
 
-use super::calls::{Filter, Now, Page, Rejection, State, Status, TaskView};
+use super::calls::{Filter, Now, Page, State, Status, TaskView};
 use super::limits::{self, DEFAULT_PAGE, MAX_PAGE, MAX_PAGE_SCAN};
 use super::machine::P2PWorkflowScheduler;
 use super::record::{Class, Phase};
+use super::rejection::Rejection;
 use super::table::{NEVER, Outlook, Waiting};
 
 /// Dependencies named in a reason; the rest are counted.

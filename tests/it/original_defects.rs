@@ -228,7 +228,7 @@ fn what_was_submitted_is_there_after_a_restart() {
 #[test]
 fn tasks_of_one_priority_leave_in_the_order_they_came() {
     let mut s = scheduler("me");
-    let requires = |n: usize| if n % 3 == 0 { vec!["gpu".to_owned()] } else { vec![] };
+    let requires = |n: usize| if n.is_multiple_of(3) { vec!["gpu".to_owned()] } else { vec![] };
     for n in 0..2000 {
         let id = format!("t{n}");
         s.submit(at(NOW), P2PTask { requires: requires(n), ..task(&id) }).unwrap();
