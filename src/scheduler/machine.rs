@@ -28,9 +28,9 @@ use super::ready::Ready;
 use super::record::{Dot, Record};
 use super::table::{Entry, Table, Waiting};
 
-/// Tasks looked at anew in one call after the membership changed, so that no call holds the lock
-/// for long.
-const SWEEP_STEP: usize = 10_000;
+/// Tasks looked at anew in one call of [`P2PWorkflowScheduler::advance`], so that none holds the
+/// lock for long: a few milliseconds, where a million may wait for the same point of time.
+const STEP: usize = 1_000;
 /// How often the wall clock is looked at while a delay waits for it, in milliseconds: it may jump.
 const WALL_CHECK_INTERVAL: u64 = 5_000;
 
@@ -186,6 +186,9 @@ impl P2PWorkflowScheduler {
     }
 
     /// Lets time pass: leases expire, delays end, turns come, members go down.
+    ///
+    /// Where very many tasks are due at once it stops after some of them, and the next deadline is
+    /// now.
     pub fn advance(&mut self, now: Now) {
         self.now = now;
         let before = self.members.candidates().len();
@@ -198,7 +201,8 @@ impl P2PWorkflowScheduler {
                 self.settle(now, key);
             }
         }
-        while let Some(key) = self.table.due(now.monotonic, now.wall) {
+        for _ in 0..STEP {
+            let Some(key) = self.table.due(now.monotonic, now.wall) else { break };
             match self.table.entry(key).waiting {
                 Waiting::Lease(until) if until <= now.monotonic => self.end_lease(now, key),
                 _ => self.settle(now, key),
@@ -247,10 +251,10 @@ impl P2PWorkflowScheduler {
 
     fn sweep(&mut self, now: Now) {
         let Some(from) = self.sweep else { return };
-        let pending = self.table.in_state(State::Pending).range(from..);
-        let keys: Vec<u64> = pending.copied().take(SWEEP_STEP).collect();
+        let pending = self.table.in_state(State::Pending).from(from);
+        let keys: Vec<u64> = pending.take(STEP).collect();
         self.sweep = match keys.last() {
-            Some(last) if keys.len() == SWEEP_STEP => Some(last + 1),
+            Some(last) if keys.len() == STEP => Some(last + 1),
             _ => None,
         };
         for key in keys {

@@ -18,6 +18,7 @@ mod clock;
 mod config;
 mod dependencies;
 mod heap;
+mod key_set;
 pub mod limits;
 mod machine;
 mod mark;

@@ -7,7 +7,8 @@
 //! ordered sets of its own by demand.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::calls::Want;
@@ -34,11 +35,19 @@ impl Demand {
     }
 }
 
-/// Higher priority first, then the one that became ready first.
-type Order = (Reverse<u8>, u64);
+/// Higher priority first, then the one that became ready first, in one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Order(NonZeroU64);
 
-/// Ready tasks, best first, by key.
-type Queue = BTreeSet<(Order, u64)>;
+impl Order {
+    fn new(priority: u8, arrival: u64) -> Self {
+        let rank = u64::from(u8::MAX - priority) << 56 | arrival << 1;
+        Order(NonZeroU64::MIN | rank)
+    }
+}
+
+/// Ready tasks, best first.
+type Queue = BTreeMap<Order, u64>;
 
 /// Where a ready task stands, to take it out again.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +58,7 @@ pub(crate) struct Place {
 
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    heaps: BTreeMap<Demand, FibonacciHeap<Reverse<u8>, (u64, u64)>>,
+    heaps: BTreeMap<Demand, FibonacciHeap<Reverse<u8>, (Order, u64)>>,
     workflows: BTreeMap<(Arc<str>, Demand), Queue>,
     len: u64,
     arrivals: u64,
@@ -63,11 +72,12 @@ impl Ready {
 
     /// Adds the task behind all ready ones of its priority.
     pub(crate) fn insert(&mut self, key: u64, record: &Record) -> Place {
-        let order = (Reverse(record.priority), self.arrivals);
+        let order = Order::new(record.priority, self.arrivals);
         let demand = Demand::of(&record.spec);
         let workflow = (record.spec.workflow_id.clone(), demand.clone());
-        let handle = self.heaps.entry(demand).or_default().insert(order.0, (order.1, key));
-        self.workflows.entry(workflow).or_default().insert((order, key));
+        let handle =
+            self.heaps.entry(demand).or_default().insert(Reverse(record.priority), (order, key));
+        self.workflows.entry(workflow).or_default().insert(order, key);
         self.arrivals += 1;
         self.len += 1;
         Place { handle, order }
@@ -85,7 +95,7 @@ impl Ready {
         }
         let workflow = (spec.workflow_id.clone(), demand);
         if let Some(tasks) = self.workflows.get_mut(&workflow) {
-            tasks.remove(&(place.order, key));
+            tasks.remove(&place.order);
             if tasks.is_empty() {
                 self.workflows.remove(&workflow);
             }
@@ -104,7 +114,7 @@ impl Ready {
             return demands
                 .take_while(|((id, demand), _)| *id == first.0 && may_be_met(demand))
                 .filter(|((_, demand), _)| demand.is_met_by(want))
-                .filter_map(|(_, tasks)| tasks.first())
+                .filter_map(|(_, tasks)| tasks.first_key_value())
                 .min()
                 .map(|(_, key)| *key);
         }
@@ -113,7 +123,8 @@ impl Ready {
             .take_while(|(demand, _)| may_be_met(demand))
             .filter(|(demand, _)| demand.is_met_by(want))
             .filter_map(|(_, heap)| heap.get_min())
-            .min_by_key(|(priority, (arrival, _))| (**priority, *arrival))
-            .map(|(_, (_, key))| *key)
+            .map(|(_, best)| best)
+            .min()
+            .map(|(_, key)| *key)
     }
 }

@@ -13,6 +13,7 @@ use super::table::{Entry, NEVER, Outlook, Waiting};
 /// The peers before this one whose turns are waited for, at most: bounds what members that are
 /// not there can cost.
 const LONGEST_QUEUE_OF_TURNS: usize = 6;
+
 impl P2PWorkflowScheduler {
     /// Brings everything derived in line with the task's record, and its dependents with it.
     pub(super) fn settle(&mut self, now: Now, key: u64) {
@@ -54,66 +55,49 @@ impl P2PWorkflowScheduler {
 
     /// Sets what the task waits for, and whether it stands in the queue.
     fn wait_or_queue(&mut self, now: Now, key: u64, state: State) {
-        let waiting = match state {
+        let (waiting, wake) = match state {
             State::Pending => self.wait_of_pending(now, key),
             State::Assigned => self.wait_of_assigned(now, key),
             State::Blocked | State::Completed | State::Failed | State::Cancelled => {
-                Some(Waiting::Nothing)
+                (Waiting::Nothing, NEVER)
             }
         };
+        let is_ready = matches!(waiting, Waiting::Turn(_)) && wake <= now.monotonic;
         let entry = self.table.entry_mut(key);
         let delayed = matches!(entry.waiting, Waiting::Delay(_));
-        let wake = match waiting {
-            None => {
-                // Ready for this peer. Keeps when its turn began, for the next look.
-                if !matches!(entry.waiting, Waiting::Turn(_)) {
-                    entry.waiting = Waiting::Turn(now.monotonic);
-                }
-                None
-            }
-            Some(waiting) => {
-                entry.waiting = waiting;
-                match waiting {
-                    Waiting::Nothing => None,
-                    Waiting::Delay(at) | Waiting::Lease(at) => Some(at),
-                    Waiting::Turn(since) => Some(since.saturating_add(self.turns_before(key))),
-                }
-            }
-        };
-        let delays = matches!(waiting, Some(Waiting::Delay(_)));
+        entry.waiting = waiting;
+        let delays = matches!(waiting, Waiting::Delay(_));
         if delays != delayed {
             self.table.set_delayed(key, delays);
         }
-        self.table.set_wake(key, wake);
-        match waiting {
-            None => self.join_queue(key),
-            Some(_) => self.leave_queue(key),
+        self.table.set_wake(key, if is_ready { NEVER } else { wake });
+        match is_ready {
+            true => self.join_queue(key),
+            false => self.leave_queue(key),
         }
     }
 
-    /// What a pending task waits for; `None` if it is ready for this peer.
-    fn wait_of_pending(&self, now: Now, key: u64) -> Option<Waiting> {
+    /// What a pending task waits for, and when that is over at the latest. A turn that has come
+    /// makes it ready for this peer.
+    fn wait_of_pending(&self, now: Now, key: u64) -> (Waiting, u64) {
         let entry = self.table.entry(key);
         let since = match entry.waiting {
             Waiting::Turn(since) => since,
             Waiting::Delay(until) => match self.is_over(now, entry, until) {
                 true => now.monotonic,
-                false => return Some(entry.waiting),
+                false => return (entry.waiting, until),
             },
             Waiting::Nothing | Waiting::Lease(_) => {
                 let longest = entry.record.spec.delay.max(BACKOFF_LONGEST);
                 let wait = entry.record.not_before.saturating_sub(now.wall).min(longest);
                 let until = now.monotonic.saturating_add(wait);
                 if !self.is_over(now, entry, until) {
-                    return Some(Waiting::Delay(until));
+                    return (Waiting::Delay(until), until);
                 }
                 now.monotonic
             }
         };
-        match since.saturating_add(self.turns_before(key)) <= now.monotonic {
-            true => None,
-            false => Some(Waiting::Turn(since)),
-        }
+        (Waiting::Turn(since), since.saturating_add(self.turns_before(key)))
     }
 
     fn is_over(&self, now: Now, entry: &Entry, until: u64) -> bool {
@@ -139,17 +123,18 @@ impl P2PWorkflowScheduler {
     }
 
     /// When the lease of an assigned task ends, if that is for this node to judge.
-    fn wait_of_assigned(&self, now: Now, key: u64) -> Option<Waiting> {
+    fn wait_of_assigned(&self, now: Now, key: u64) -> (Waiting, u64) {
         let entry = self.table.entry(key);
         let Some(lease) = entry.record.held().filter(|lease| lease.holder == self.peer) else {
-            return Some(Waiting::Nothing);
+            return (Waiting::Nothing, NEVER);
         };
-        Some(match entry.waiting {
-            Waiting::Lease(_) => entry.waiting,
-            _ if lease.duration > 0 => Waiting::Lease(now.monotonic.saturating_add(lease.duration)),
-            _ if self.attached.contains(&lease.worker) => Waiting::Lease(NEVER),
-            _ => Waiting::Lease(now.monotonic.saturating_add(self.config.session_grace)),
-        })
+        let until = match entry.waiting {
+            Waiting::Lease(until) => until,
+            _ if lease.duration > 0 => now.monotonic.saturating_add(lease.duration),
+            _ if self.attached.contains(&lease.worker) => NEVER,
+            _ => now.monotonic.saturating_add(self.config.session_grace),
+        };
+        (Waiting::Lease(until), until)
     }
 
     fn join_queue(&mut self, key: u64) {

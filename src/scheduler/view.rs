@@ -60,9 +60,7 @@ impl P2PWorkflowScheduler {
                 let first = tasks.partition_point(|key| *key < from);
                 Box::new(tasks[first..].iter().copied())
             }
-            (None, None, Some(state)) => {
-                Box::new(self.table.in_state(*state).range(from..).copied())
-            }
+            (None, None, Some(state)) => Box::new(self.table.in_state(*state).from(from)),
             (None, None, None) => Box::new(self.table.keys_after(filter.after)),
         };
         Ok(self.page(now, filter, limit, keys))
