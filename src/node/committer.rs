@@ -3,13 +3,19 @@
 //! Batches are numbered as they are handed over, under the core's lock, so that the disk has the
 //! core's order. While one sync runs, the next group gathers: the more callers, the fewer syncs
 //! each of them costs.
+//!
+//! Two things keep the two sides from waking each other more often than they must. A caller lets
+//! whoever else is ready hand its changes over before it wakes the committer. And the committer
+//! wakes one task of the runtime, the herald, which answers all callers of the group.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::scheduler::Changes;
 use crate::store::{CommitError, Store};
@@ -18,6 +24,9 @@ use super::CallError;
 
 /// How long nothing must come before the log is moved into the database.
 const IDLE: Duration = Duration::from_millis(200);
+/// Failed groups that are remembered for callers who have not asked yet. A caller asks within the
+/// turn in which it handed its changes over; a group fails at most every half second.
+const REMEMBERED_FAILURES: usize = 16;
 
 /// The number of a batch; a batch is on disk once the committed number has reached it.
 pub(super) type Ticket = u64;
@@ -26,7 +35,7 @@ type Kept = Result<(), CallError>;
 
 /// What the committer asks of the node when the disk refuses.
 pub(super) trait Fallback: Send {
-    /// A commit failed. Nothing may be answered before the core is what the store has: take the
+    /// A commit failed. Nothing may be shown before the core is what the store has: take the
     /// core's lock, then call `refuse` (which drops what is queued), then take the core up anew.
     fn commit_failed(&self, store: &Store, error: &CommitError, refuse: &mut dyn FnMut());
     /// The disk takes writes again, and this is the store, opened anew.
@@ -36,7 +45,6 @@ pub(super) trait Fallback: Send {
 #[derive(Default)]
 struct Queue {
     batches: Vec<Changes>,
-    waiting: Vec<(Ticket, oneshot::Sender<Kept>)>,
     probes: Vec<oneshot::Sender<Kept>>,
     handed_over: Ticket,
     stop: bool,
@@ -46,14 +54,29 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     came: Condvar,
-    committed: AtomicU64,
+    /// Everything up to here is settled: on disk, or refused.
+    settled: AtomicU64,
+    refused: Mutex<VecDeque<(RangeInclusive<Ticket>, CallError)>>,
+    waiting: Mutex<Vec<(Ticket, oneshot::Sender<Kept>)>>,
+    news: Notify,
+    ended: AtomicBool,
     commits: AtomicU64,
 }
 
+/// Nothing that panics runs under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing that panics runs under this lock.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What came of everything up to `ticket`; `None` while it is under way.
+    fn outcome(&self, ticket: Ticket) -> Option<Kept> {
+        if self.settled.load(Ordering::Acquire) < ticket {
+            return self.ended.load(Ordering::Acquire).then_some(Err(CallError::Stopping));
+        }
+        let refused = lock(&self.refused);
+        let refusal = refused.iter().find(|(tickets, _)| tickets.contains(&ticket));
+        Some(refusal.map_or(Ok(()), |(_, error)| Err(error.clone())))
     }
 }
 
@@ -64,41 +87,47 @@ pub(super) struct Committer {
 }
 
 impl Committer {
+    /// Starts the thread, and the herald on the current runtime.
     pub(super) fn start(store: Store, fallback: Box<dyn Fallback>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new().name("committer".into()).spawn({
             let shared = shared.clone();
-            move || run(store, &shared, &*fallback)
+            move || {
+                run(store, &shared, &*fallback);
+                shared.ended.store(true, Ordering::Release);
+                shared.news.notify_one();
+            }
         })?;
+        tokio::spawn(herald(shared.clone()));
         Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues what changed, behind all that was queued before, and returns the number to wait for.
+    /// The committer is woken by whoever waits, or finds it by itself a little later.
     pub(super) fn hand_over(&self, changes: Changes) -> Ticket {
-        let mut queue = self.shared.queue();
-        if changes.is_empty() {
-            return queue.handed_over;
+        let mut queue = lock(&self.shared.queue);
+        if !changes.is_empty() {
+            queue.handed_over += 1;
+            queue.batches.push(changes);
         }
-        queue.handed_over += 1;
-        queue.batches.push(changes);
-        let ticket = queue.handed_over;
-        drop(queue);
-        self.shared.came.notify_one();
-        ticket
+        queue.handed_over
     }
 
     /// Waits until everything up to `ticket` is on disk.
     pub(super) async fn kept(&self, ticket: Ticket) -> Kept {
-        if self.shared.committed.load(Ordering::Acquire) >= ticket {
-            return Ok(());
+        if let Some(kept) = self.shared.outcome(ticket) {
+            return kept;
         }
+        // Whoever else is ready hands its changes over first, into the same group.
+        tokio::task::yield_now().await;
+        self.shared.came.notify_one();
         let (done, kept) = oneshot::channel();
         {
-            let mut queue = self.shared.queue();
-            if self.shared.committed.load(Ordering::Acquire) >= ticket {
-                return Ok(());
+            let mut waiting = lock(&self.shared.waiting);
+            if let Some(kept) = self.shared.outcome(ticket) {
+                return kept;
             }
-            queue.waiting.push((ticket, done));
+            waiting.push((ticket, done));
         }
         kept.await.unwrap_or(Err(CallError::Stopping))
     }
@@ -106,7 +135,7 @@ impl Committer {
     /// Finds out whether the disk takes writes again; if so, the core has been taken up anew.
     pub(super) async fn probe(&self) -> Kept {
         let (done, kept) = oneshot::channel();
-        self.shared.queue().probes.push(done);
+        lock(&self.shared.queue).probes.push(done);
         self.shared.came.notify_one();
         kept.await.unwrap_or(Err(CallError::Stopping))
     }
@@ -118,13 +147,32 @@ impl Committer {
 
     /// Commits what is queued, closes the store and ends the thread. Blocks.
     pub(super) fn stop(&self) {
-        self.shared.queue().stop = true;
+        lock(&self.shared.queue).stop = true;
         self.shared.came.notify_one();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
             tracing::error!("the committer panicked; what it had not committed was not answered");
+        }
+    }
+}
+
+/// Answers the callers of each group that was settled, until the committer has ended.
+async fn herald(shared: Arc<Shared>) {
+    loop {
+        shared.news.notified().await;
+        lock(&shared.waiting).retain_mut(|(ticket, done)| match shared.outcome(*ticket) {
+            None => true,
+            Some(kept) => {
+                let (nobody, _) = oneshot::channel();
+                // A caller that went away does not want to know.
+                let _gone = std::mem::replace(done, nobody).send(kept);
+                false
+            }
+        });
+        if shared.ended.load(Ordering::Acquire) {
+            return;
         }
     }
 }
@@ -138,17 +186,16 @@ fn run(mut store: Store, shared: &Shared, fallback: &dyn Fallback) {
             }
         }
         if group.batches.is_empty() {
-            answer(&mut group.waiting, &Ok(()));
             continue;
         }
         match store.commit(&group.batches) {
             Ok(()) => {
                 shared.commits.store(store.commits(), Ordering::Relaxed);
-                shared.committed.store(group.handed_over, Ordering::Release);
-                answer(&mut group.waiting, &Ok(()));
+                shared.settled.store(group.handed_over, Ordering::Release);
             }
-            Err(error) => refuse_all(&store, shared, fallback, group, &error),
+            Err(error) => refuse_all(&store, shared, fallback, &error),
         }
+        shared.news.notify_one();
     }
     if let Err(error) = store.close() {
         tracing::warn!("the store was not closed cleanly, nothing is lost: {error}");
@@ -157,57 +204,42 @@ fn run(mut store: Store, shared: &Shared, fallback: &dyn Fallback) {
 
 /// Waits for work and takes all of it. `None`: stop.
 fn next_group(shared: &Shared, store: &mut Store) -> Option<Queue> {
-    let mut queue = shared.queue();
+    let mut queue = lock(&shared.queue);
     loop {
-        if !queue.batches.is_empty() || !queue.probes.is_empty() || !queue.waiting.is_empty() {
-            let group = Queue { handed_over: queue.handed_over, ..Queue::default() };
-            let stop = queue.stop;
-            let mut taken = std::mem::replace(&mut *queue, group);
-            (queue.stop, taken.stop) = (stop, false);
-            return Some(taken);
+        if !queue.batches.is_empty() || !queue.probes.is_empty() {
+            let batches = std::mem::take(&mut queue.batches);
+            let probes = std::mem::take(&mut queue.probes);
+            let handed_over = queue.handed_over;
+            return Some(Queue { batches, probes, handed_over, stop: false });
         }
         if queue.stop {
             return None;
         }
-        let (again, timeout) =
-            shared.came.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
+        let waited = shared.came.wait_timeout(queue, IDLE);
+        let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         queue = again;
         if timeout.timed_out() && queue.batches.is_empty() {
             drop(queue);
             if let Err(error) = store.checkpoint_if_idle() {
                 tracing::warn!("the log could not be moved into the database: {error}");
             }
-            queue = shared.queue();
+            queue = lock(&shared.queue);
         }
     }
 }
 
-fn answer(waiting: &mut Vec<(Ticket, oneshot::Sender<Kept>)>, kept: &Kept) {
-    for (_, done) in waiting.drain(..) {
-        // A caller that went away does not want to know.
-        let _gone = done.send(kept.clone());
-    }
-}
-
-fn refuse_all(
-    store: &Store,
-    shared: &Shared,
-    fallback: &dyn Fallback,
-    mut group: Queue,
-    error: &CommitError,
-) {
+fn refuse_all(store: &Store, shared: &Shared, fallback: &dyn Fallback, error: &CommitError) {
     tracing::error!("writing is refused from now on: {error}");
-    let refused = Err(CallError::StoreFailed { reason: error.to_string() });
-    let mut later = Vec::new();
     fallback.commit_failed(store, error, &mut || {
         // Under the core's lock: nobody hands anything over now.
-        let mut queue = shared.queue();
+        let mut queue = lock(&shared.queue);
         queue.batches.clear();
-        later.append(&mut queue.waiting);
-        shared.committed.store(queue.handed_over, Ordering::Release);
+        let tickets = shared.settled.load(Ordering::Acquire) + 1..=queue.handed_over;
+        let mut refused = lock(&shared.refused);
+        refused.truncate(REMEMBERED_FAILURES - 1);
+        refused.push_front((tickets, CallError::StoreFailed { reason: error.to_string() }));
+        shared.settled.store(queue.handed_over, Ordering::Release);
     });
-    answer(&mut group.waiting, &refused);
-    answer(&mut later, &refused);
 }
 
 fn probe(store: &mut Store, fallback: &dyn Fallback) -> Kept {
