@@ -21,9 +21,6 @@ pub(crate) const TOOL: &str = "echo";
 /// The tool's arguments.
 pub(crate) const ARGUMENTS: &str = r#""task_id":"load-1""#;
 
-/// The runtime's worker threads: the same as the product's.
-const WORKERS: usize = 2;
-
 /// The command that starts the trivial server.
 pub(crate) fn command() -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -31,10 +28,10 @@ pub(crate) fn command() -> io::Result<Command> {
     Ok(command)
 }
 
-/// Serves the trivial tool on stdin and stdout, which have to be pipes.
+/// Serves the trivial tool on stdin and stdout, which have to be pipes, on a runtime of the
+/// product's kind.
 pub(crate) fn serve() -> io::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let input = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
         let output = pipe::Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;

@@ -10,8 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::store;
-use crate::store::{Durability, OpenError, ReadError, Store};
+use crate::store::{self, Durability, OpenError, Origin, ReadError, Store};
 use crate::swarm::Identity;
 
 use super::Node;
@@ -32,6 +31,16 @@ pub struct Options {
     pub folder: PathBuf,
     /// What an answer survives, if this process becomes the node.
     pub durability: Durability,
+    /// Whether the folder is a backup that was put back: then its writes get a new name.
+    pub restored: bool,
+}
+
+impl Options {
+    /// The node of `folder`, with full durability.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Options { folder: folder.into(), durability: Durability::Full, restored: false }
+    }
 }
 
 /// The node of a folder.
@@ -136,9 +145,12 @@ async fn start(options: &Options, lock: NodeLock) -> Result<Node, AttachError> {
         let folder = &opening.folder;
         let identity = identity(folder)?;
         let peer_id = identity.peer_id();
-        let options =
-            store::Options { durability: opening.durability, peer_id: &peer_id, restored: false };
-        let store = Store::open(folder, options)?;
+        let Options { durability, restored, .. } = opening;
+        let store =
+            Store::open(folder, store::Options { durability, peer_id: &peer_id, restored })?;
+        if let Origin::Restored(sign) = store.origin() {
+            tracing::warn!("this store was restored ({sign:?}); its writes have a new name");
+        }
         let listener = Listener::open(folder, lock).map_err(io_error(folder))?;
         Node::start(store, listener)
     });

@@ -28,9 +28,9 @@ type Kept = Result<(), CallError>;
 pub(super) trait Fallback: Send {
     /// A commit failed. Nothing may be answered before the core is what the store has: take the
     /// core's lock, then call `refuse` (which drops what is queued), then take the core up anew.
-    fn commit_failed(&self, store: &mut Store, error: &CommitError, refuse: &mut dyn FnMut());
+    fn commit_failed(&self, store: &Store, error: &CommitError, refuse: &mut dyn FnMut());
     /// The disk takes writes again, and this is the store, opened anew.
-    fn recovered(&self, store: &mut Store);
+    fn recovered(&self, store: &Store);
 }
 
 #[derive(Default)]
@@ -143,11 +143,11 @@ fn run(mut store: Store, shared: &Shared, fallback: &dyn Fallback) {
         }
         match store.commit(&group.batches) {
             Ok(()) => {
-                shared.commits.fetch_add(1, Ordering::Relaxed);
+                shared.commits.store(store.commits(), Ordering::Relaxed);
                 shared.committed.store(group.handed_over, Ordering::Release);
                 answer(&mut group.waiting, &Ok(()));
             }
-            Err(error) => refuse_all(&mut store, shared, fallback, group, &error),
+            Err(error) => refuse_all(&store, shared, fallback, group, &error),
         }
     }
     if let Err(error) = store.close() {
@@ -190,7 +190,7 @@ fn answer(waiting: &mut Vec<(Ticket, oneshot::Sender<Kept>)>, kept: &Kept) {
 }
 
 fn refuse_all(
-    store: &mut Store,
+    store: &Store,
     shared: &Shared,
     fallback: &dyn Fallback,
     mut group: Queue,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Mutex, MutexGuard, Notify, oneshot, watch};
 
-use crate::scheduler::{Caller, Claimed, Config, Jitter, Kept, Now, P2PWorkflowScheduler, Want};
+use crate::scheduler::{Caller, Claimed, Config, Jitter, Now, P2PWorkflowScheduler, Want};
 use crate::store::{CommitError, ReadError, Reader, Store};
 
 use super::CallError;
@@ -21,7 +21,7 @@ use super::session::{Hello, Session};
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What one worker is given, once it is on disk.
-pub(super) type Gift = (Claimed, Ticket);
+pub(super) type Gift = (Box<Claimed>, Ticket);
 
 /// A worker that waits for a task.
 pub(super) struct Waiter {
@@ -64,6 +64,8 @@ struct Inner {
     stop: watch::Sender<bool>,
     /// Set under the core's lock: nothing is handed over any more.
     closed: AtomicBool,
+    /// Whether [`Core::failed`] is set, to be asked without the lock.
+    failing: AtomicBool,
     listener: Listener,
 }
 
@@ -79,10 +81,10 @@ impl std::fmt::Debug for Node {
 
 impl Node {
     /// Takes up what the store has. Blocks while it reads.
-    pub(super) fn start(mut store: Store, listener: Listener) -> Result<Self, AttachError> {
+    pub(super) fn start(store: Store, listener: Listener) -> Result<Self, AttachError> {
         let started = Instant::now();
         let reader = store.reader()?;
-        let scheduler = take_up(&mut store, now_since(started))?;
+        let scheduler = take_up(&store, now_since(started))?;
         let core = Core {
             scheduler,
             waiters: VecDeque::new(),
@@ -99,6 +101,7 @@ impl Node {
             started,
             stop: watch::Sender::new(false),
             closed: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
             listener,
         }));
         let fallback = Box::new(Anew(Arc::downgrade(&node.0)));
@@ -201,6 +204,9 @@ impl Node {
 
     /// Makes sure that the disk takes writes; if it refused lately, finds out whether it does now.
     pub(super) async fn writable(&self) -> Result<(), CallError> {
+        if !self.0.failing.load(Ordering::Acquire) {
+            return Ok(());
+        }
         {
             let mut core = self.0.core.lock().await;
             match &mut core.failed {
@@ -250,7 +256,7 @@ impl Node {
 
 impl Core {
     /// Claims for those who wait, in the order in which they came, what became ready.
-    fn serve_waiters(&mut self, now: Now) -> Vec<(oneshot::Sender<Gift>, Claimed)> {
+    fn serve_waiters(&mut self, now: Now) -> Vec<(oneshot::Sender<Gift>, Box<Claimed>)> {
         let mut gifts = Vec::new();
         if self.failed.is_some() || !self.scheduler.take_became_ready() {
             return gifts;
@@ -261,7 +267,7 @@ impl Core {
                 continue;
             }
             match self.scheduler.claim(now, &waiter.caller, &waiter.want) {
-                Ok(claimed) => gifts.push((waiter.give, claimed)),
+                Ok(claimed) => gifts.push((waiter.give, Box::new(claimed))),
                 Err(_) => still.push_back(waiter),
             }
         }
@@ -269,7 +275,7 @@ impl Core {
         gifts
     }
 
-    fn take_up_anew(&mut self, store: &mut Store, now: Now) -> Result<(), AttachError> {
+    fn take_up_anew(&mut self, store: &Store, now: Now) -> Result<(), AttachError> {
         self.scheduler = take_up(store, now)?;
         for worker in self.sessions.keys() {
             self.scheduler.attach(now, worker, None);
@@ -279,25 +285,10 @@ impl Core {
 }
 
 /// Reads everything that was kept into a scheduler.
-fn take_up(store: &mut Store, now: Now) -> Result<P2PWorkflowScheduler, AttachError> {
-    let mut tasks = Vec::new();
-    let kept = store.load(&mut |task| tasks.push(task))?;
+fn take_up(store: &Store, now: Now) -> Result<P2PWorkflowScheduler, AttachError> {
     let jitter: Jitter = Box::new(|| getrandom::u64().unwrap_or_default());
-    Ok(P2PWorkflowScheduler::restore(
-        store.peer_id(),
-        &kept.actor,
-        Config::default(),
-        jitter,
-        now,
-        Kept {
-            clock: kept.clock.into_iter().map(|(peer, count)| (peer.to_string(), count)).collect(),
-            have: kept.have.into_iter().map(|dot| (dot.actor, dot.counter)).collect(),
-            tasks,
-            conflicts: kept.conflicts,
-            duplicates: kept.duplicates,
-            next_key: kept.next_key,
-        },
-    ))
+    let (peer, actor, config) = (store.peer_id(), store.actor(), Config::default());
+    Ok(P2PWorkflowScheduler::restore(peer, actor, config, jitter, now, store.load()?))
 }
 
 fn now_since(started: Instant) -> Now {
@@ -340,12 +331,13 @@ impl Anew {
         if let Some(inner) = self.0.upgrade() {
             let mut core = inner.core.blocking_lock();
             then(&mut core, now_since(inner.started));
+            inner.failing.store(core.failed.is_some(), Ordering::Release);
         }
     }
 }
 
 impl Fallback for Anew {
-    fn commit_failed(&self, store: &mut Store, error: &CommitError, refuse: &mut dyn FnMut()) {
+    fn commit_failed(&self, store: &Store, error: &CommitError, refuse: &mut dyn FnMut()) {
         self.with_core(|core, now| {
             refuse();
             let anew = core.take_up_anew(store, now);
@@ -357,7 +349,7 @@ impl Fallback for Anew {
         });
     }
 
-    fn recovered(&self, store: &mut Store) {
+    fn recovered(&self, store: &Store) {
         self.with_core(|core, now| match core.take_up_anew(store, now) {
             Ok(()) => core.failed = None,
             Err(error) => tracing::error!("the tasks could not be read again: {error}"),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::scheduler::{
-    Caller, Filter, LeaseTerm, Mark, Marked, NothingReady, P2PTask, Page, PeerUpdated, Status,
-    Submitted, Want,
+    Caller, Claimed, Filter, LeaseTerm, Mark, Marked, NothingReady, Now, P2PTask, Page,
+    PeerUpdated, Status, Submitted, Want,
 };
 
 use super::calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
@@ -83,7 +83,7 @@ impl Session {
             };
             self.0.node.apply(attach).await.map(drop)
         };
-        self.0.attached.get_or_try_init(attach).await.map(|()| ())
+        self.0.attached.get_or_try_init(attach).await.copied()
     }
 
     /// The session ended: what its worker holds goes back at once, unless the worker has another.
@@ -134,88 +134,94 @@ impl Session {
         }
         self.0.node.writable().await?;
         self.attach().await?;
-        match self.claim_or_wait(want, wait).await? {
-            Waiting::Given(gift) => self.given(gift).await,
-            Waiting::Nothing(nothing) => Ok(Next::Nothing(nothing)),
-            Waiting::InLine { number, gift, nothing } => {
-                self.wait(number, gift, nothing, wait, cancelled).await
+        let (asked, ticket) =
+            self.0.node.apply(|core, now| self.ask(core, now, want, wait)).await?;
+        match asked {
+            Asked::Given(claimed) => self.given((claimed, ticket)).await,
+            Asked::Nothing(nothing) => {
+                self.0.node.kept(ticket).await?;
+                Ok(Next::Nothing(nothing))
             }
+            Asked::InLine(line) => self.wait(line, wait, cancelled).await,
         }
     }
 
     /// Claims a task, or stands in line for one.
-    async fn claim_or_wait(&self, want: Want, wait: Duration) -> Result<Waiting, CallError> {
+    fn ask(&self, core: &mut Core, now: Now, want: Want, wait: Duration) -> Asked {
         let caller = self.0.caller.clone();
-        let claim = |core: &mut Core, now| match core.scheduler.claim(now, &caller, &want) {
-            Ok(claimed) => Ok(claimed),
-            Err(nothing) if wait.is_zero() => Err(Waiting::Nothing(nothing)),
+        match core.scheduler.claim(now, &caller, &want) {
+            Ok(claimed) => Asked::Given(Box::new(claimed)),
+            Err(nothing) if wait.is_zero() => Asked::Nothing(nothing),
             Err(nothing) => {
                 let (give, gift) = oneshot::channel();
                 let number = core.next_waiter;
                 core.next_waiter += 1;
                 core.waiters.push_back(Waiter { number, caller, want, give });
-                Err(Waiting::InLine { number, gift, nothing })
+                Asked::InLine(InLine { number, gift, nothing })
             }
-        };
-        let (claimed, ticket) = self.0.node.apply(claim).await?;
-        match claimed {
-            Ok(claimed) => Ok(Waiting::Given((claimed, ticket))),
-            Err(Waiting::Nothing(nothing)) => {
-                self.0.node.kept(ticket).await?;
-                Ok(Waiting::Nothing(nothing))
-            }
-            Err(waiting) => Ok(waiting),
         }
     }
 
     async fn wait(
         &self,
-        number: u64,
-        mut gift: oneshot::Receiver<Gift>,
-        nothing: NothingReady,
+        mut line: InLine,
         wait: Duration,
         cancelled: impl Future<Output = ()> + Send,
     ) -> Result<Next, CallError> {
         let was_cancelled = tokio::select! {
-            gift = &mut gift => match gift {
+            gift = &mut line.gift => match gift {
                 Ok(gift) => return self.given(gift).await,
                 Err(_) => return Err(CallError::Stopping),
             },
             () = tokio::time::sleep(wait) => false,
             () = cancelled => true,
         };
-        let leave = |core: &mut Core, _| core.waiters.retain(|waiter| waiter.number != number);
+        let leave = |core: &mut Core, _| core.waiters.retain(|other| other.number != line.number);
         self.0.node.apply(leave).await?;
         // It may have come while the line was left.
-        match gift.try_recv() {
+        match line.gift.try_recv() {
             Ok((claimed, _)) if was_cancelled => {
-                let fence = Some(claimed.fence);
-                self.mark(&claimed.task.task_id, Mark::Released, fence).await?;
-                Ok(Next::Nothing(nothing))
+                self.give_back(&claimed).await?;
+                Ok(Next::Nothing(line.nothing))
             }
             Ok(gift) => self.given(gift).await,
-            Err(_) => Ok(Next::Nothing(nothing)),
+            Err(_) => Ok(Next::Nothing(line.nothing)),
         }
     }
 
-    /// Adds the texts that a worker needs to a task that it was given.
+    /// Hands back a task that the worker will not learn of.
+    async fn give_back(&self, claimed: &Claimed) -> Result<(), CallError> {
+        self.mark(&claimed.task.task_id, Mark::Released, Some(claimed.fence)).await.map(drop)
+    }
+
+    /// Waits until a task is given for good, and adds the texts that its worker needs.
     async fn given(&self, (claimed, ticket): Gift) -> Result<Next, CallError> {
         self.0.node.kept(ticket).await?;
         let mut given = Given {
-            claimed,
+            claimed: *claimed,
             payload: None,
             dependency_results: Vec::new(),
             omitted_results: Vec::new(),
         };
+        match self.add_texts(&mut given).await {
+            Ok(()) => Ok(Next::Given(Box::new(given))),
+            Err(error) => {
+                self.give_back(&given.claimed).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn add_texts(&self, given: &mut Given) -> Result<(), CallError> {
         let task = &given.claimed.task;
         let (key, has_payload) = (task.key, task.has_payload);
         if has_payload {
             given.payload = self.0.node.read(move |reader| reader.payload(key)).await?;
         }
-        if !task.depends_on.is_empty() {
-            self.add_dependency_results(key, &mut given).await?;
+        match task.depends_on.is_empty() {
+            true => Ok(()),
+            false => self.add_dependency_results(key, given).await,
         }
-        Ok(Next::Given(Box::new(given)))
     }
 
     async fn add_dependency_results(&self, key: u64, given: &mut Given) -> Result<(), CallError> {
@@ -263,6 +269,12 @@ impl Session {
     /// [`CallError`].
     pub async fn status(&self) -> Result<Status, CallError> {
         self.0.node.call(|scheduler, now| scheduler.status(now)).await
+    }
+
+    /// Syncs since the node started, one for each group of calls.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.0.node.commits()
     }
 
     /// Counts, and one page of tasks.
@@ -350,10 +362,18 @@ impl Session {
 }
 
 /// What came of asking for a task.
-enum Waiting {
-    Given(Gift),
+enum Asked {
+    Given(Box<Claimed>),
     Nothing(NothingReady),
-    InLine { number: u64, gift: oneshot::Receiver<Gift>, nothing: NothingReady },
+    InLine(InLine),
+}
+
+/// A place in the line of those who wait.
+struct InLine {
+    number: u64,
+    gift: oneshot::Receiver<Gift>,
+    /// Why there was nothing when it was taken.
+    nothing: NothingReady,
 }
 
 /// A new worker's id.

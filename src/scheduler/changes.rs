@@ -1,6 +1,7 @@
 //! What a call changed, for whoever keeps it: all of one [`Changes`] goes to disk in one
 //! transaction, in the order in which they came, before anything that shows them is answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{Dot, Record};
@@ -64,7 +65,7 @@ pub struct Duplicate {
     pub peer: Arc<str>,
     /// The worker at that peer.
     pub worker: Arc<str>,
-    /// The write that named it.
+    /// The claim that it began with.
     pub dot: Dot,
 }
 
@@ -77,4 +78,21 @@ pub struct KeptTask {
     pub record: Record,
     /// See [`TaskChange::leases_here`].
     pub leases_here: u32,
+}
+
+/// What was kept of a scheduler, to take it up again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The shown clock.
+    pub clock: BTreeMap<String, u64>,
+    /// The replication vector.
+    pub have: BTreeMap<Arc<str>, u64>,
+    /// In the order of their keys.
+    pub tasks: Vec<KeptTask>,
+    /// How many conflicts were found.
+    pub conflicts: u64,
+    /// How many duplicates were found.
+    pub duplicates: u64,
+    /// The first key that no task has had.
+    pub next_key: u64,
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::calls::{
-    Caller, Claimed, LeaseTerm, NothingReady, Now, Ownership, Reason, Rejection, State, Want,
-};
+use super::calls::{Caller, Claimed, LeaseTerm, NothingReady, Now, Ownership, Reason, State, Want};
 use super::limits::{self, DEFAULT_LEASE, MAX_LABELS, MAX_LOSSES};
 use super::machine::P2PWorkflowScheduler;
 use super::ownership::{Distance, Hash256};
 use super::record::{Lease, Outcome, Phase, Record};
+use super::rejection::Rejection;
 use super::table::{NEVER, Waiting};
 
 impl Want {
@@ -35,16 +34,23 @@ impl P2PWorkflowScheduler {
     /// Gives the caller the best task that this peer may claim now and the caller can run.
     ///
     /// # Errors
-    /// [`NothingReady`], with the reason; nothing was changed.
+    /// [`NothingReady`], with the reason. A task that took too many nodes down may have failed
+    /// by it; nothing else was changed.
     pub fn claim(
         &mut self,
         now: Now,
         caller: &Caller,
         want: &Want,
     ) -> Result<Claimed, NothingReady> {
-        let spec_of = |key| &*self.table.entry(key).record.spec;
-        let Some(key) = self.ready.best(want, spec_of) else {
-            return Err(self.nothing_ready(now));
+        let key = loop {
+            let Some(key) = self.ready.best(want) else {
+                return Err(self.nothing_ready(now));
+            };
+            let losses = self.losses_by_now(&self.table.entry(key).record);
+            if losses < MAX_LOSSES {
+                break key;
+            }
+            self.give_up(now, key, losses);
         };
         let before = &self.table.entry(key).record;
         let ownership = self.ownership(before);
@@ -56,6 +62,7 @@ impl P2PWorkflowScheduler {
         };
         let mut record = before.clone();
         record.epoch = self.claim_epoch(before);
+        record.losses = self.losses_by_now(before);
         record.phase = Phase::Leased;
         record.rev = 0;
         record.outcome = without_note(record.outcome);
@@ -185,9 +192,19 @@ impl P2PWorkflowScheduler {
         let losses = record.losses + 1;
         if losses < MAX_LOSSES {
             self.give_back(now, key, Some(losses));
-            return;
+        } else {
+            self.give_up(now, key, losses);
         }
-        let mut failed = record.clone();
+    }
+
+    /// Losses so far: a task that is free because its holder is down lost that one too.
+    fn losses_by_now(&self, record: &Record) -> u32 {
+        record.losses + u32::from(record.held().is_some())
+    }
+
+    /// Too many workers went away with the task: it may be what takes them down.
+    fn give_up(&mut self, now: Now, key: u64, losses: u32) {
+        let mut failed = self.table.entry(key).record.clone();
         failed.losses = losses;
         failed.phase = Phase::Failed;
         let error =

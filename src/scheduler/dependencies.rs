@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::record::Class;
 use super::table::{Entry, Outlook, Table};
 
 impl Entry {
@@ -42,18 +43,19 @@ impl Table {
 
     /// The way from `id` back to itself that these dependencies would close, if there is one.
     pub(crate) fn path_back(&self, id: &str, depends_on: &[Arc<str>]) -> Option<Vec<String>> {
-        if self.dependents_of(id).is_empty() {
-            return None; // nobody waits for it, so no way leads back
+        let from: Vec<u64> = depends_on.iter().filter_map(|id| self.live_key_of(id)).collect();
+        let to = self.live_dependents_of(id);
+        if to.is_empty() || !self.leads(&from, &to) {
+            return None;
         }
-        let mut came_from: BTreeMap<u64, Option<u64>> = BTreeMap::new();
-        let mut open: Vec<u64> = depends_on.iter().filter_map(|id| self.key_of(id)).collect();
-        came_from.extend(open.iter().map(|key| (*key, None)));
+        let mut came_from: BTreeMap<u64, Option<u64>> =
+            from.iter().map(|key| (*key, None)).collect();
+        let mut open = from;
         while let Some(key) = open.pop() {
-            let spec = &self.entry(key).record.spec;
-            if spec.depends_on.iter().any(|next| **next == *id) {
+            if to.contains(&key) {
                 return Some(self.path_to(id, key, &came_from));
             }
-            for next in self.open_dependencies_of(key) {
+            for next in self.live_dependencies_of(key) {
                 came_from.entry(next).or_insert_with(|| {
                     open.push(next);
                     Some(key)
@@ -77,95 +79,139 @@ impl Table {
 
     /// Marks the tasks on cycles through `key`, and returns those newly marked.
     pub(crate) fn find_cycle(&mut self, key: u64) -> Vec<u64> {
-        let id = self.entry(key).record.spec.task_id.clone();
-        if self.outlook_of(&id) == Outlook::Completed || self.dependents_of(&id).is_empty() {
+        let waits_for = self.live_dependencies_of(key);
+        if self.entry(key).record.class != Class::Live || !self.leads(&waits_for, &[key]) {
             return Vec::new();
         }
-        let forward = reach(key, |key| self.open_dependencies_of(key));
-        if !forward.contains(&key) {
-            return Vec::new();
-        }
-        let backward = reach(key, |key| self.open_dependents_of(key));
-        let on_cycle = forward.intersection(&backward).copied();
-        let new: Vec<u64> = on_cycle.filter(|key| !self.cyclic.contains(key)).collect();
+        let found = self.cycles_from(&[key]);
+        let new: Vec<u64> = found.difference(&self.cyclic).copied().collect();
         self.cyclic.extend(&new);
         new
     }
 
-    /// Marks anew after a task on a cycle was completed or got another spec. Returns the tasks
-    /// that were marked.
-    pub(crate) fn find_cycles_again(&mut self) -> BTreeSet<u64> {
-        let before = std::mem::take(&mut self.cyclic);
-        for key in &before {
-            self.find_cycle(*key);
-        }
+    /// Marks anew after a task on a cycle ended or got another spec. Returns the tasks that were
+    /// marked.
+    pub(crate) fn find_cycles_again(&mut self) -> Vec<u64> {
+        let before: Vec<u64> = std::mem::take(&mut self.cyclic).into_iter().collect();
+        self.find_all_cycles(&before);
         before
     }
 
-    /// Marks the tasks on all cycles among `keys`, in time linear in the dependencies.
-    ///
-    /// Takes away, again and again, what waits for nothing left, then what nothing left waits for
-    /// (Kahn's algorithm from both ends). What remains lies on cycles, or between two of them.
+    /// Marks the tasks on all cycles among `keys` and what they wait for.
     pub(crate) fn find_all_cycles(&mut self, keys: &[u64]) {
-        let open = |key: &&u64| {
-            let spec = &self.entry(**key).record.spec;
-            !spec.depends_on.is_empty() && self.outlook_of(&spec.task_id) != Outlook::Completed
-        };
-        let mut left: BTreeSet<u64> = keys.iter().filter(open).copied().collect();
-        peel(&mut left, |key| self.open_dependencies_of(key), |key| self.open_dependents_of(key));
-        peel(&mut left, |key| self.open_dependents_of(key), |key| self.open_dependencies_of(key));
-        self.cyclic = left;
+        self.cyclic = self.cycles_from(keys);
     }
 
-    /// Known dependencies that are not completed.
-    fn open_dependencies_of(&self, key: u64) -> Vec<u64> {
-        let spec = &self.entry(key).record.spec;
-        let known = spec.depends_on.iter().filter_map(|id| self.key_of(id));
-        known.filter(|key| Outlook::from(self.entry(*key).state) != Outlook::Completed).collect()
-    }
-
-    /// Dependents that are not completed.
-    fn open_dependents_of(&self, key: u64) -> Vec<u64> {
-        let id = &self.entry(key).record.spec.task_id;
-        let all = self.dependents_of(id).iter().copied();
-        all.filter(|key| Outlook::from(self.entry(*key).state) != Outlook::Completed).collect()
-    }
-}
-
-/// Everything that can be reached from `start` in at least one step.
-fn reach(start: u64, next: impl Fn(u64) -> Vec<u64>) -> BTreeSet<u64> {
-    let mut reached = BTreeSet::new();
-    let mut open = vec![start];
-    while let Some(key) = open.pop() {
-        for key in next(key) {
-            if reached.insert(key) {
-                open.push(key);
+    /// Whether a way leads from one of `from`, through what each waits for, to one of `to`. Walks
+    /// from both ends in turn, so that it takes no longer than twice the shorter walk.
+    fn leads(&self, from: &[u64], to: &[u64]) -> bool {
+        let mut forward = Walk::from(from);
+        let mut backward = Walk::from(to);
+        loop {
+            let Some(key) = forward.open.pop() else { return false };
+            if backward.seen.contains(&key) {
+                return true;
             }
+            forward.go_on(self.live_dependencies_of(key));
+            let Some(key) = backward.open.pop() else { return false };
+            if forward.seen.contains(&key) {
+                return true;
+            }
+            backward.go_on(self.live_dependents_of(&self.entry(key).record.spec.task_id));
         }
     }
-    reached
-}
 
-/// Takes away what has no `before` left, until everything left has one.
-fn peel(
-    left: &mut BTreeSet<u64>,
-    before: impl Fn(u64) -> Vec<u64>,
-    after: impl Fn(u64) -> Vec<u64>,
-) {
-    let count = |left: &BTreeSet<u64>, key| before(key).iter().filter(|k| left.contains(k)).count();
-    let mut counts: BTreeMap<u64, usize> =
-        left.iter().map(|key| (*key, count(left, *key))).collect();
-    let mut free: Vec<u64> =
-        counts.iter().filter(|(_, count)| **count == 0).map(|(key, _)| *key).collect();
-    while let Some(key) = free.pop() {
-        left.remove(&key);
-        for next in after(key) {
-            if let Some(count) = counts.get_mut(&next).filter(|_| left.contains(&next)) {
-                *count -= 1;
-                if *count == 0 {
-                    free.push(next);
+    /// The tasks on cycles among `keys` and what they wait for: the strongly connected components
+    /// of more than one task (Tarjan, "Depth-first search and linear graph algorithms", 1972), in
+    /// time linear in the dependencies and without recursion.
+    fn cycles_from(&self, keys: &[u64]) -> BTreeSet<u64> {
+        let mut cyclic = BTreeSet::new();
+        let mut numbers = vec![UNSEEN; self.len()];
+        let place = |key: u64| (key - self.first_key()) as usize;
+        let mut component: Vec<u64> = Vec::new();
+        let mut path: Vec<Step> = Vec::new();
+        let mut count = UNSEEN;
+        let live = |key: &&u64| self.entry(**key).record.class == Class::Live;
+        for &start in keys.iter().filter(live) {
+            let mut enter = (numbers[place(start)] == UNSEEN).then_some(start);
+            loop {
+                if let Some(key) = enter.take() {
+                    count += 1;
+                    numbers[place(key)] = count;
+                    component.push(key);
+                    let ahead = self.live_dependencies_of(key);
+                    path.push(Step { key, number: count, lowest: count, ahead });
+                }
+                let Some(step) = path.last_mut() else { break };
+                if let Some(next) = step.ahead.pop() {
+                    match numbers[place(next)] {
+                        UNSEEN => enter = Some(next),
+                        number => step.lowest = step.lowest.min(number),
+                    }
+                    if next == step.key {
+                        cyclic.insert(next);
+                    }
+                    continue;
+                }
+                let Some(Step { key, number, lowest, .. }) = path.pop() else { break };
+                if let Some(before) = path.last_mut() {
+                    before.lowest = before.lowest.min(lowest);
+                }
+                if lowest == number {
+                    let first = component.iter().rposition(|other| *other == key).unwrap_or(0);
+                    let closed = component.split_off(first);
+                    closed.iter().for_each(|key| numbers[place(*key)] = CLOSED);
+                    if closed.len() > 1 {
+                        cyclic.extend(closed);
+                    }
                 }
             }
         }
+        cyclic
+    }
+
+    fn live_key_of(&self, id: &str) -> Option<u64> {
+        self.key_of(id).filter(|key| self.entry(*key).record.class == Class::Live)
+    }
+
+    /// Known dependencies that have not ended.
+    fn live_dependencies_of(&self, key: u64) -> Vec<u64> {
+        let depends_on = &self.entry(key).record.spec.depends_on;
+        depends_on.iter().filter_map(|id| self.live_key_of(id)).collect()
+    }
+
+    /// Dependents that have not ended.
+    fn live_dependents_of(&self, id: &str) -> Vec<u64> {
+        let all = self.dependents_of(id).iter().copied();
+        all.filter(|key| self.entry(*key).record.class == Class::Live).collect()
+    }
+}
+
+/// In Tarjan's numbering: not reached yet.
+const UNSEEN: u32 = 0;
+/// In Tarjan's numbering: its component is complete.
+const CLOSED: u32 = u32::MAX;
+
+/// A task on Tarjan's way, and the lowest number that it reaches.
+struct Step {
+    key: u64,
+    number: u32,
+    lowest: u32,
+    ahead: Vec<u64>,
+}
+
+/// What a walk has seen, and where it goes on.
+struct Walk {
+    seen: BTreeSet<u64>,
+    open: Vec<u64>,
+}
+
+impl Walk {
+    fn from(keys: &[u64]) -> Self {
+        Walk { seen: keys.iter().copied().collect(), open: keys.to_vec() }
+    }
+
+    fn go_on(&mut self, keys: Vec<u64>) {
+        self.open.extend(keys.into_iter().filter(|key| self.seen.insert(*key)));
     }
 }

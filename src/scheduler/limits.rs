@@ -1,6 +1,6 @@
 //! Every limit, with its reason, and the checks that hold callers to them.
 
-use super::calls::Rejection;
+use super::rejection::Rejection;
 
 /// Ids and names: long enough for a repository path and a matrix cell, short enough for a table.
 pub const MAX_ID_CHARS: usize = 256;

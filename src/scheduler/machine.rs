@@ -19,43 +19,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::calls::{Now, State};
-use super::changes::{Changes, KeptTask, TaskChange};
+use super::changes::{Changes, Kept, KeptTask, TaskChange};
 use super::clock::MerkleClock;
 use super::config::Config;
-use super::limits::BACKOFF_LONGEST;
 use super::members::{Heartbeat, Liveness, Members};
+use super::ownership::Hash256;
 use super::ready::Ready;
-use super::record::{Dot, Phase, Record};
-use super::table::{Entry, NEVER, Outlook, Table, Waiting};
+use super::record::{Dot, Record};
+use super::table::{Entry, Table, Waiting};
 
-/// The peers before this one whose turns are waited for, at most: bounds what members that are
-/// not there can cost.
-const LONGEST_QUEUE_OF_TURNS: usize = 6;
-/// Tasks looked at anew in one call after the membership changed, so that no call holds the lock
-/// for long.
-const SWEEP_STEP: usize = 10_000;
+/// Tasks looked at anew in one call of [`P2PWorkflowScheduler::advance`], so that none holds the
+/// lock for long: a few milliseconds, where a million may wait for the same point of time.
+const STEP: usize = 1_000;
 /// How often the wall clock is looked at while a delay waits for it, in milliseconds: it may jump.
 const WALL_CHECK_INTERVAL: u64 = 5_000;
 
 /// A source of random numbers for the jitter of retries.
 pub type Jitter = Box<dyn FnMut() -> u64 + Send>;
-
-/// What was kept of a scheduler, to take it up again.
-#[derive(Clone, Debug, Default)]
-pub struct Kept {
-    /// The shown clock.
-    pub clock: BTreeMap<String, u64>,
-    /// The replication vector.
-    pub have: BTreeMap<Arc<str>, u64>,
-    /// In the order of their keys.
-    pub tasks: Vec<KeptTask>,
-    /// How many conflicts were found.
-    pub conflicts: u64,
-    /// How many duplicates were found.
-    pub duplicates: u64,
-    /// The first key that no task has had.
-    pub next_key: u64,
-}
 
 /// One peer's tasks, clock and view of the swarm. See the module's page.
 pub struct P2PWorkflowScheduler {
@@ -73,10 +53,14 @@ pub struct P2PWorkflowScheduler {
     pub(super) changes: Changes,
     pub(super) conflicts: u64,
     pub(super) duplicates: u64,
+    /// Specs and runs that were found to have lost, so that each counts once however often its
+    /// records come in.
+    pub(super) lost_specs: BTreeSet<(u64, Hash256)>,
+    pub(super) lost_runs: BTreeSet<Dot>,
     /// Tasks that became pending after having been blocked, in this call.
     pub(super) unblocked: Vec<u64>,
     /// Whether a task became ready since this was last asked.
-    became_ready: bool,
+    pub(super) became_ready: bool,
     /// Where the sweep after a change of membership goes on.
     sweep: Option<u64>,
     now: Now,
@@ -114,8 +98,7 @@ impl P2PWorkflowScheduler {
         let mut clock = MerkleClock::new(&*peer);
         clock.merge(&kept.clock);
         let ids = kept.tasks.iter().map(|task| (task.record.spec.task_id.clone(), task.key));
-        let first = kept.tasks.first().map_or(kept.next_key, |task| task.key);
-        let table = Table::with_ids(ids.collect(), first);
+        let table = Table::with_ids(ids.collect());
         let mut scheduler = P2PWorkflowScheduler {
             config,
             actor: actor.into(),
@@ -130,12 +113,15 @@ impl P2PWorkflowScheduler {
             changes: Changes::default(),
             conflicts: kept.conflicts,
             duplicates: kept.duplicates,
+            lost_specs: BTreeSet::new(),
+            lost_runs: BTreeSet::new(),
             unblocked: Vec::new(),
             became_ready: false,
             sweep: None,
             now,
         };
         scheduler.take_up(now, kept.tasks);
+        scheduler.table.skip_to(kept.next_key);
         scheduler
     }
 
@@ -200,6 +186,9 @@ impl P2PWorkflowScheduler {
     }
 
     /// Lets time pass: leases expire, delays end, turns come, members go down.
+    ///
+    /// Where very many tasks are due at once it stops after some of them, and the next deadline is
+    /// now.
     pub fn advance(&mut self, now: Now) {
         self.now = now;
         let before = self.members.candidates().len();
@@ -212,7 +201,8 @@ impl P2PWorkflowScheduler {
                 self.settle(now, key);
             }
         }
-        while let Some(key) = self.table.due(now.monotonic, now.wall) {
+        for _ in 0..STEP {
+            let Some(key) = self.table.due(now.monotonic, now.wall) else { break };
             match self.table.entry(key).waiting {
                 Waiting::Lease(until) if until <= now.monotonic => self.end_lease(now, key),
                 _ => self.settle(now, key),
@@ -261,10 +251,10 @@ impl P2PWorkflowScheduler {
 
     fn sweep(&mut self, now: Now) {
         let Some(from) = self.sweep else { return };
-        let pending = self.table.in_state(State::Pending).range(from..);
-        let keys: Vec<u64> = pending.copied().take(SWEEP_STEP).collect();
+        let pending = self.table.in_state(State::Pending).from(from);
+        let keys: Vec<u64> = pending.take(STEP).collect();
         self.sweep = match keys.last() {
-            Some(last) if keys.len() == SWEEP_STEP => Some(last + 1),
+            Some(last) if keys.len() == STEP => Some(last + 1),
             _ => None,
         };
         for key in keys {
@@ -349,159 +339,6 @@ impl P2PWorkflowScheduler {
         if let Some(lease) = self.table.entry(key).record.held() {
             self.members.holds_a_lease(now, &self.config, &lease.holder);
             self.table.set_held(key, &self.peer, true);
-        }
-    }
-
-    /// Brings everything derived in line with the task's record, and its dependents with it.
-    pub(super) fn settle(&mut self, now: Now, key: u64) {
-        let mut unsettled = vec![key];
-        while let Some(key) = unsettled.pop() {
-            let entry = self.table.entry(key);
-            let before = entry.state;
-            let cyclic = self.table.cyclic.contains(&key);
-            let state = entry.derive_state(cyclic, |peer| self.members.is_down(peer));
-            if state != before {
-                self.table.set_state(key, state);
-                if before == State::Blocked && state == State::Pending {
-                    self.unblocked.push(key);
-                }
-                let outlooks = (Outlook::from(before), Outlook::from(state));
-                if outlooks.0 != outlooks.1 {
-                    unsettled.extend(self.tell_dependents(key, outlooks));
-                }
-            }
-            self.wait_or_queue(now, key, state);
-        }
-    }
-
-    /// Counts a task's new outlook at those that depend on it, and returns them.
-    fn tell_dependents(&mut self, key: u64, outlooks: (Outlook, Outlook)) -> Vec<u64> {
-        let id = self.table.entry(key).record.spec.task_id.clone();
-        let mut dependents = self.table.dependents_of(&id).to_vec();
-        for dependent in &dependents {
-            self.table.entry_mut(*dependent).count_dependency(outlooks.0, outlooks.1);
-        }
-        if outlooks.1 == Outlook::Completed && self.table.cyclic.contains(&key) {
-            dependents.extend(self.table.find_cycles_again());
-        }
-        // The first to have come is settled first, and so queued first.
-        dependents.reverse();
-        dependents
-    }
-
-    /// Sets what the task waits for, and whether it stands in the queue.
-    fn wait_or_queue(&mut self, now: Now, key: u64, state: State) {
-        let waiting = match state {
-            State::Pending => self.wait_of_pending(now, key),
-            State::Assigned => self.wait_of_assigned(now, key),
-            State::Blocked | State::Completed | State::Failed | State::Cancelled => {
-                Some(Waiting::Nothing)
-            }
-        };
-        let entry = self.table.entry_mut(key);
-        let delayed = matches!(entry.waiting, Waiting::Delay(_));
-        let wake = match waiting {
-            None => {
-                // Ready for this peer. Keeps when its turn began, for the next look.
-                if !matches!(entry.waiting, Waiting::Turn(_)) {
-                    entry.waiting = Waiting::Turn(now.monotonic);
-                }
-                None
-            }
-            Some(waiting) => {
-                entry.waiting = waiting;
-                match waiting {
-                    Waiting::Nothing => None,
-                    Waiting::Delay(at) | Waiting::Lease(at) => Some(at),
-                    Waiting::Turn(since) => Some(since + self.turns_before(key)),
-                }
-            }
-        };
-        let delays = matches!(waiting, Some(Waiting::Delay(_)));
-        if delays != delayed {
-            self.table.set_delayed(key, delays);
-        }
-        self.table.set_wake(key, wake);
-        match waiting {
-            None => self.join_queue(key),
-            Some(_) => self.leave_queue(key),
-        }
-    }
-
-    /// What a pending task waits for; `None` if it is ready for this peer.
-    fn wait_of_pending(&self, now: Now, key: u64) -> Option<Waiting> {
-        let entry = self.table.entry(key);
-        let since = match entry.waiting {
-            Waiting::Turn(since) => since,
-            Waiting::Delay(until) => match self.is_over(now, entry, until) {
-                true => now.monotonic,
-                false => return Some(entry.waiting),
-            },
-            Waiting::Nothing | Waiting::Lease(_) => {
-                let longest = entry.record.spec.delay.max(BACKOFF_LONGEST);
-                let wait = entry.record.not_before.saturating_sub(now.wall).min(longest);
-                let until = now.monotonic.saturating_add(wait);
-                if !self.is_over(now, entry, until) {
-                    return Some(Waiting::Delay(until));
-                }
-                now.monotonic
-            }
-        };
-        match since.saturating_add(self.turns_before(key)) <= now.monotonic {
-            true => None,
-            false => Some(Waiting::Turn(since)),
-        }
-    }
-
-    fn is_over(&self, now: Now, entry: &Entry, until: u64) -> bool {
-        entry.record.not_before <= now.wall || until <= now.monotonic
-    }
-
-    /// How long the peers before this one in the task's ranking may take, in milliseconds.
-    fn turns_before(&self, key: u64) -> u64 {
-        let candidates = self.members.candidates();
-        if candidates.len() == 1 {
-            return 0;
-        }
-        let record = &self.table.entry(key).record;
-        let epoch = self.claim_epoch(record);
-        let rank = candidates.rank_of(&self.peer, &record.combined_hash(), u64::from(epoch));
-        let turns = rank.unwrap_or(LONGEST_QUEUE_OF_TURNS).min(LONGEST_QUEUE_OF_TURNS);
-        self.config.turn.saturating_mul(turns as u64)
-    }
-
-    /// The epoch that a claim of the task would have: the next one if it is taken over.
-    pub(super) fn claim_epoch(&self, record: &Record) -> u32 {
-        record.epoch + u32::from(record.phase == Phase::Leased)
-    }
-
-    /// When the lease of an assigned task ends, if that is for this node to judge.
-    fn wait_of_assigned(&self, now: Now, key: u64) -> Option<Waiting> {
-        let entry = self.table.entry(key);
-        let Some(lease) = entry.record.held().filter(|lease| lease.holder == self.peer) else {
-            return Some(Waiting::Nothing);
-        };
-        Some(match entry.waiting {
-            Waiting::Lease(_) => entry.waiting,
-            _ if lease.duration > 0 => Waiting::Lease(now.monotonic.saturating_add(lease.duration)),
-            _ if self.attached.contains(&lease.worker) => Waiting::Lease(NEVER),
-            _ => Waiting::Lease(now.monotonic.saturating_add(self.config.session_grace)),
-        })
-    }
-
-    fn join_queue(&mut self, key: u64) {
-        let entry = self.table.entry_mut(key);
-        if entry.place.is_none() {
-            entry.place = Some(self.ready.insert(key, &entry.record));
-            self.became_ready = true;
-        }
-    }
-
-    /// Takes the task out of the queue, if it stands there.
-    pub(super) fn leave_queue(&mut self, key: u64) {
-        let entry = self.table.entry_mut(key);
-        if let Some(place) = entry.place.take() {
-            self.ready.remove(key, &entry.record.spec, place);
         }
     }
 }

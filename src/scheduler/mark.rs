@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use super::calls::{Caller, Mark, Marked, Now, Rejection, State};
+use super::calls::{Caller, Mark, Marked, Now, State};
 use super::limits::{
     self, BACKOFF_FIRST, BACKOFF_LONGEST, MAX_ERROR_BYTES, MAX_PAYLOAD_BYTES, MAX_UNBLOCKED_SHOWN,
 };
 use super::machine::P2PWorkflowScheduler;
 use super::record::{Body, Class, Lease, Outcome, Phase};
+use super::rejection::Rejection;
 use super::table::Waiting;
 
 impl Mark {
@@ -159,12 +160,12 @@ impl P2PWorkflowScheduler {
         let record = &self.table.entry(key).record;
         let own = record.lease.as_ref().is_some_and(|lease| self.is_own(lease, caller))
             && (fence.is_none() || fence == record.fence());
-        own && match (record.class, record.phase, mark) {
-            (Class::Completed, _, Mark::Completed { .. }) => true,
-            (Class::Live, Phase::Pending, Mark::Failed { .. } | Mark::Released) => true,
-            (Class::Live, Phase::Failed, Mark::Failed { .. }) => true,
-            _ => false,
-        }
+        own && matches!(
+            (record.class, record.phase, mark),
+            (Class::Completed, _, Mark::Completed { .. })
+                | (Class::Live, Phase::Pending, Mark::Failed { .. } | Mark::Released)
+                | (Class::Live, Phase::Failed, Mark::Failed { .. })
+        )
     }
 
     fn is_own(&self, lease: &Lease, caller: &Caller) -> bool {

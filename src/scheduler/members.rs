@@ -53,7 +53,8 @@ pub(crate) struct Members {
     me: Arc<str>,
     members: BTreeMap<Arc<str>, Member>,
     candidates: Candidates,
-    /// When time alone changes something next, on the monotonic clock; `u64::MAX` is never.
+    /// Before this point of the monotonic clock, time alone changes nothing; `u64::MAX` is never.
+    /// Heartbeats only lower it; looking at all members is left to [`Members::advance`].
     next: u64,
 }
 
@@ -72,6 +73,11 @@ impl Members {
     /// Members, this peer among them.
     pub(crate) fn known(&self) -> u64 {
         self.members.len() as u64 + 1
+    }
+
+    /// Whether `peer` is one of them.
+    pub(crate) fn knows(&self, peer: &str) -> bool {
+        *peer == *self.me || self.members.contains_key(peer)
     }
 
     /// Members that are not down, this peer among them.
@@ -112,7 +118,7 @@ impl Members {
         }
         member.beat = Some(beat);
         member.liveness = Liveness::Alive;
-        member.turns_at = now.monotonic + config.suspect_after;
+        member.turns_at = now.monotonic.saturating_add(config.suspect_after);
         self.refresh(now, peer);
     }
 
@@ -122,7 +128,7 @@ impl Members {
             && member.liveness == Liveness::Alive
         {
             member.liveness = Liveness::Suspect;
-            member.turns_at = now.monotonic + config.down_after;
+            member.turns_at = now.monotonic.saturating_add(config.down_after);
             self.refresh(now, peer);
         }
     }
@@ -132,20 +138,25 @@ impl Members {
         if *peer == self.me {
             return;
         }
-        self.member(peer).reported_until = now.monotonic + config.reported_member_timeout;
+        let until = now.monotonic.saturating_add(config.reported_member_timeout);
+        self.member(peer).reported_until = until;
         self.refresh(now, peer);
     }
 
-    /// A record names `peer` as a holder. If nobody has heard of it, it is suspect from now on.
+    /// A record names `peer` as a holder. If it was not heard of itself, it is suspect from now on.
     pub(crate) fn holds_a_lease(&mut self, now: Now, config: &Config, peer: &Arc<str>) {
-        if *peer == self.me || self.members.contains_key(peer) {
+        let is_watched = |member: &Member| member.turns_at != u64::MAX;
+        if *peer == self.me || self.members.get(peer).is_some_and(is_watched) {
             return;
         }
-        self.member(peer).turns_at = now.monotonic + config.down_after;
+        self.member(peer).turns_at = now.monotonic.saturating_add(config.down_after);
         self.refresh(now, peer);
     }
 
     /// Lets time pass. Returns the peers that went down.
+    ///
+    /// A suspect has all of its time from now, however late this is called: a process that was
+    /// stopped has not read yet what the others said meanwhile.
     pub(crate) fn advance(&mut self, now: Now, config: &Config) -> Vec<Arc<str>> {
         let mut down = Vec::new();
         if now.monotonic < self.next {
@@ -154,16 +165,21 @@ impl Members {
         for (peer, member) in &mut self.members {
             if member.liveness == Liveness::Alive && member.turns_at <= now.monotonic {
                 member.liveness = Liveness::Suspect;
-                member.turns_at += config.down_after;
+                member.turns_at = now.monotonic.saturating_add(config.down_after);
             }
             if member.liveness == Liveness::Suspect && member.turns_at <= now.monotonic {
                 member.liveness = Liveness::Down;
                 down.push(peer.clone());
             }
+            if member.reported_until <= now.monotonic {
+                member.reported_until = 0;
+            }
+            if !member.is_candidate() {
+                self.candidates.remove(peer);
+            }
         }
-        for peer in self.members.keys().cloned().collect::<Vec<_>>() {
-            self.refresh(now, &peer);
-        }
+        self.members.retain(|_, member| !member.is_forgotten());
+        self.next = self.members.values().map(Member::next_change).min().unwrap_or(u64::MAX);
         down
     }
 
@@ -183,22 +199,30 @@ impl Members {
 
     /// Brings what is derived in line with what is known of `peer`.
     fn refresh(&mut self, now: Now, peer: &Arc<str>) {
-        if let Some(member) = self.members.get_mut(peer) {
-            if member.reported_until <= now.monotonic {
-                member.reported_until = 0;
-            }
-            let beats = member.beat.is_some_and(|beat| beat.takes_work)
-                && member.liveness != Liveness::Down;
-            match beats || member.reported_until > 0 {
-                true => self.candidates.insert(peer.clone()),
-                false => self.candidates.remove(peer),
-            };
+        let Some(member) = self.members.get_mut(peer) else { return };
+        if member.reported_until <= now.monotonic {
+            member.reported_until = 0;
         }
-        self.next = self.members.values().map(Member::next_change).min().unwrap_or(u64::MAX);
+        self.next = self.next.min(member.next_change());
+        match member.is_candidate() {
+            true => self.candidates.insert(peer.clone()),
+            false => self.candidates.remove(peer),
+        };
     }
 }
 
 impl Member {
+    /// Whether tasks may go to it.
+    fn is_candidate(&self) -> bool {
+        let beats = self.beat.is_some_and(|beat| beat.takes_work);
+        (beats && self.liveness != Liveness::Down) || self.reported_until > 0
+    }
+
+    /// Whether nothing is left to know of it: a reported clock that timed out.
+    fn is_forgotten(&self) -> bool {
+        self.beat.is_none() && self.reported_until == 0 && self.turns_at == u64::MAX
+    }
+
     fn next_change(&self) -> u64 {
         let turn = match self.liveness {
             Liveness::Down => u64::MAX,

@@ -4,12 +4,13 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::calls::{Now, PeerUpdated, Rejection};
+use super::calls::{Now, PeerUpdated};
 use super::changes::{Conflict, Duplicate};
 use super::clock::{MerkleClock, vector_root};
 use super::limits::{self, MAX_CLOCK_ENTRIES, MAX_COUNTER};
 use super::machine::P2PWorkflowScheduler;
 use super::record::{Class, Record};
+use super::rejection::Rejection;
 use super::table::{Entry, Waiting};
 
 impl P2PWorkflowScheduler {
@@ -42,6 +43,8 @@ impl P2PWorkflowScheduler {
             }
             Some(key) => self.merge_known(now, key, record, payload, result),
         }
+        // Nobody is answered what a merge unblocked.
+        self.unblocked.clear();
     }
 
     /// A lease of this node that it does not remember, from before a restore perhaps, ends after
@@ -58,20 +61,25 @@ impl P2PWorkflowScheduler {
         &mut self,
         now: Now,
         key: u64,
-        record: Record,
+        mut record: Record,
         payload: Option<Arc<str>>,
         result: Option<Arc<str>>,
     ) {
         let before = self.table.entry(key).record.clone();
+        if record.spec == before.spec {
+            record.spec = before.spec.clone(); // one copy in memory
+        }
         let other_spec = before.spec.hash != record.spec.hash;
         let wins = record.order(&before) == Ordering::Greater;
         let (winner, loser) = if wins { (&record, &before) } else { (&before, &record) };
-        if other_spec {
+        if other_spec && self.lost_specs.insert((key, loser.spec.hash)) {
             self.conflicts += 1;
             let payload = if wins { None } else { payload.clone() };
             self.changes.conflicts.push(Conflict { record: loser.clone(), payload });
         }
-        if let Some(duplicate) = second_run(winner, loser) {
+        if let Some(duplicate) = second_run(winner, loser)
+            && self.lost_runs.insert(duplicate.dot.clone())
+        {
             self.duplicates += 1;
             self.changes.duplicates.push(duplicate);
         }
@@ -120,12 +128,17 @@ impl P2PWorkflowScheduler {
     ) -> Result<PeerUpdated, Rejection> {
         limits::check_name("peer_id", peer_id)?;
         self.check_clock(peer_id, node_id, vector, merkle_root)?;
+        if !self.members.knows(peer_id) && self.members.known() >= MAX_CLOCK_ENTRIES as u64 {
+            let what = format!("this node already knows {MAX_CLOCK_ENTRIES} peers");
+            return Err(Rejection::Overloaded { what });
+        }
         let mut theirs = MerkleClock::new(node_id);
         theirs.merge(vector);
         let order = theirs.compare(&self.clock);
         let risen: Vec<(Arc<str>, u64)> = vector
             .iter()
-            .filter(|(peer, counter)| **counter > self.clock.get(peer))
+            // A peer at 0 is part of the root too.
+            .filter(|(peer, counter)| self.clock.vector().get(*peer).is_none_or(|c| *counter > c))
             .map(|(peer, counter)| (peer.as_str().into(), *counter))
             .collect();
         self.clock.merge(vector);
@@ -185,6 +198,6 @@ fn second_run(winner: &Record, loser: &Record) -> Option<Duplicate> {
         task_id: loser.spec.task_id.clone(),
         peer: lost.holder.clone(),
         worker: lost.worker.clone(),
-        dot: loser.dot.clone(),
+        dot: lost.dot.clone(),
     })
 }

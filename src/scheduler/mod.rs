@@ -18,6 +18,7 @@ mod clock;
 mod config;
 mod dependencies;
 mod heap;
+mod key_set;
 pub mod limits;
 mod machine;
 mod mark;
@@ -26,21 +27,24 @@ mod merge;
 mod ownership;
 mod ready;
 mod record;
+mod rejection;
+mod settle;
 mod submit;
 mod table;
 mod tags;
 mod view;
 
 pub use calls::*;
-pub use changes::{Changes, Conflict, Duplicate, KeptTask, TaskChange};
+pub use changes::{Changes, Conflict, Duplicate, Kept, KeptTask, TaskChange};
 pub use clock::{ClockOrder, MerkleClock, vector_root};
 pub use config::Config;
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
-pub use machine::{Jitter, Kept, P2PWorkflowScheduler};
+pub use machine::{Jitter, P2PWorkflowScheduler};
 pub use members::{Heartbeat, Liveness};
 pub use ownership::{
     Candidates, Distance, HammingDistanceError, Hash256, ParseHashError,
     calculate_hamming_distance, combined_hash, task_hash, tie,
 };
 pub use record::{Body, Class, Dot, Lease, Outcome, Phase, Record, Spec};
+pub use rejection::Rejection;
 pub use tags::{ParseTagError, TagSet, WorkflowTag};

@@ -3,11 +3,12 @@
 //! Tasks that ask the same of a worker (the same required capabilities and tags) share one
 //! [`FibonacciHeap`] keyed by priority, first in, first out among equals. A caller looks at the
 //! top of each heap that it can serve and takes the best of those: as many looks as there are
-//! kinds of demand, however many tasks wait. A caller that names a workflow walks that workflow's
-//! own ordered set instead.
+//! kinds of demand, however many tasks wait. For callers that name a workflow, each workflow has
+//! ordered sets of its own by demand.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::calls::Want;
@@ -17,7 +18,7 @@ use super::tags::TagSet;
 
 /// What a task asks of a worker. Ordered by capabilities first, so that the demands of a worker
 /// that has none stand together.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Demand {
     requires: Box<[Arc<str>]>,
     tags: TagSet,
@@ -34,8 +35,19 @@ impl Demand {
     }
 }
 
-/// Higher priority first, then the one that became ready first.
-type Order = (Reverse<u8>, u64);
+/// Higher priority first, then the one that became ready first, in one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Order(NonZeroU64);
+
+impl Order {
+    fn new(priority: u8, arrival: u64) -> Self {
+        let rank = u64::from(u8::MAX - priority) << 56 | arrival << 1;
+        Order(NonZeroU64::MIN | rank)
+    }
+}
+
+/// Ready tasks, best first.
+type Queue = BTreeMap<Order, u64>;
 
 /// Where a ready task stands, to take it out again.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +58,8 @@ pub(crate) struct Place {
 
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    heaps: BTreeMap<Demand, FibonacciHeap<Reverse<u8>, (u64, u64)>>,
-    workflows: BTreeMap<Arc<str>, BTreeSet<(Order, u64)>>,
+    heaps: BTreeMap<Demand, FibonacciHeap<Reverse<u8>, (Order, u64)>>,
+    workflows: BTreeMap<(Arc<str>, Demand), Queue>,
     len: u64,
     arrivals: u64,
 }
@@ -60,11 +72,12 @@ impl Ready {
 
     /// Adds the task behind all ready ones of its priority.
     pub(crate) fn insert(&mut self, key: u64, record: &Record) -> Place {
-        let order = (Reverse(record.priority), self.arrivals);
-        let heap = self.heaps.entry(Demand::of(&record.spec)).or_default();
-        let handle = heap.insert(order.0, (order.1, key));
-        let workflow = self.workflows.entry(record.spec.workflow_id.clone()).or_default();
-        workflow.insert((order, key));
+        let order = Order::new(record.priority, self.arrivals);
+        let demand = Demand::of(&record.spec);
+        let workflow = (record.spec.workflow_id.clone(), demand.clone());
+        let handle =
+            self.heaps.entry(demand).or_default().insert(Reverse(record.priority), (order, key));
+        self.workflows.entry(workflow).or_default().insert(order, key);
         self.arrivals += 1;
         self.len += 1;
         Place { handle, order }
@@ -80,29 +93,38 @@ impl Ready {
                 self.heaps.remove(&demand);
             }
         }
-        if let Some(workflow) = self.workflows.get_mut(&spec.workflow_id) {
-            workflow.remove(&(place.order, key));
-            if workflow.is_empty() {
-                self.workflows.remove(&spec.workflow_id);
+        let workflow = (spec.workflow_id.clone(), demand);
+        if let Some(tasks) = self.workflows.get_mut(&workflow) {
+            tasks.remove(&place.order);
+            if tasks.is_empty() {
+                self.workflows.remove(&workflow);
             }
         }
         self.len -= 1;
     }
 
-    /// The best task that a worker who wants `want` can run. `spec_of` looks up a task.
-    pub(crate) fn best<'a>(&self, want: &Want, spec_of: impl Fn(u64) -> &'a Spec) -> Option<u64> {
+    /// The best task that a worker who wants `want` can run.
+    pub(crate) fn best(&self, want: &Want) -> Option<u64> {
+        // Demands that require something come last: a worker without capabilities is done there.
+        let may_be_met =
+            |demand: &Demand| !want.capabilities.is_empty() || demand.requires.is_empty();
         if let Some(workflow_id) = &want.workflow_id {
-            let tasks = self.workflows.get(workflow_id.as_str())?;
-            let fits = |key: &u64| Demand::of(spec_of(*key)).is_met_by(want);
-            return tasks.iter().map(|(_, key)| *key).find(fits);
+            let first: (Arc<str>, Demand) = (workflow_id.as_str().into(), Demand::default());
+            let demands = self.workflows.range(&first..);
+            return demands
+                .take_while(|((id, demand), _)| *id == first.0 && may_be_met(demand))
+                .filter(|((_, demand), _)| demand.is_met_by(want))
+                .filter_map(|(_, tasks)| tasks.first_key_value())
+                .min()
+                .map(|(_, key)| *key);
         }
         self.heaps
             .iter()
-            // Demands that require something come last: a worker without capabilities is done.
-            .take_while(|(demand, _)| !want.capabilities.is_empty() || demand.requires.is_empty())
+            .take_while(|(demand, _)| may_be_met(demand))
             .filter(|(demand, _)| demand.is_met_by(want))
             .filter_map(|(_, heap)| heap.get_min())
-            .min_by_key(|(priority, (arrival, _))| (**priority, *arrival))
-            .map(|(_, (_, key))| *key)
+            .map(|(_, best)| best)
+            .min()
+            .map(|(_, key)| *key)
     }
 }

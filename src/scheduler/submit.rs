@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::calls::{Now, P2PTask, Rejection, Submitted};
+use super::calls::{Now, P2PTask, State, Submitted};
 use super::limits::MAX_LIVE_TASKS;
 use super::machine::P2PWorkflowScheduler;
 use super::ownership::Hash256;
 use super::record::{Class, Phase, Record, Spec};
-use super::table::Entry;
+use super::rejection::Rejection;
+use super::table::{Entry, Outlook};
 
 impl P2PWorkflowScheduler {
     /// Hands a task in, stamped with the clock's head.
@@ -73,9 +74,11 @@ impl P2PWorkflowScheduler {
         self.table.insert(key, entry);
         self.index_lease(now, key);
         self.table.count_dependencies(key);
-        for dependent in self.table.dependents_of(&id).to_vec() {
+        let mut dependents = self.table.dependents_of(&id).to_vec();
+        dependents.retain(|dependent| *dependent != key);
+        for dependent in dependents {
             // An unknown dependency counted as open until now.
-            self.table.entry_mut(dependent).count_dependency(super::table::Outlook::Open, outlook);
+            self.table.entry_mut(dependent).count_dependency(Outlook::Open, outlook);
             self.settle(now, dependent);
         }
         for key in self.table.find_cycle(key) {
@@ -116,18 +119,23 @@ impl P2PWorkflowScheduler {
             task_hash: entry.record.spec.task_hash(),
             priority: entry.record.priority,
             state: entry.state,
-            owner: self.owner_of(&entry.record),
+            owner: self.owner_of(entry),
             unknown_dependencies: self.unknown_dependencies(&entry.record.spec),
         }
     }
 
     /// The peer whose turn is first for the task's next claim, or for the one that it is under.
-    pub(super) fn owner_of(&self, record: &Record) -> Arc<str> {
+    pub(super) fn owner_of(&self, entry: &Entry) -> Arc<str> {
         let candidates = self.members.candidates();
         if candidates.len() == 1 {
             return self.peer.clone();
         }
-        let owner = candidates.owner(&record.combined_hash(), u64::from(record.epoch));
+        let record = &entry.record;
+        let epoch = match entry.state {
+            State::Pending => self.claim_epoch(record),
+            _ => record.epoch,
+        };
+        let owner = candidates.owner(&record.combined_hash(), u64::from(epoch));
         owner.map_or_else(|| self.peer.clone(), |(peer, _)| peer.clone())
     }
 }

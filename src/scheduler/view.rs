@@ -1,9 +1,10 @@
 //! What callers see: one task, pages of tasks, counts.
 
-use super::calls::{Filter, Now, Page, Rejection, State, Status, TaskView};
+use super::calls::{Filter, Now, Page, State, Status, TaskView};
 use super::limits::{self, DEFAULT_PAGE, MAX_PAGE, MAX_PAGE_SCAN};
 use super::machine::P2PWorkflowScheduler;
 use super::record::{Class, Phase};
+use super::rejection::Rejection;
 use super::table::{NEVER, Outlook, Waiting};
 
 /// Dependencies named in a reason; the rest are counted.
@@ -48,18 +49,19 @@ impl P2PWorkflowScheduler {
                 )));
             }
         };
-        let keys: Box<dyn Iterator<Item = u64>> = match (&filter.workflow_id, filter.state) {
-            (Some(workflow_id), _) => {
+        let from = filter.after.map_or(0, |after| after.saturating_add(1));
+        let Filter { task_id, workflow_id, state, .. } = filter;
+        let keys: Box<dyn Iterator<Item = u64>> = match (task_id, workflow_id, state) {
+            (Some(id), _, _) => {
+                Box::new(self.table.key_of(id).into_iter().filter(move |key| *key >= from))
+            }
+            (None, Some(workflow_id), _) => {
                 let tasks = self.table.workflow(workflow_id);
-                let from =
-                    filter.after.map_or(0, |after| tasks.partition_point(|key| *key <= after));
-                Box::new(tasks[from..].iter().copied())
+                let first = tasks.partition_point(|key| *key < from);
+                Box::new(tasks[first..].iter().copied())
             }
-            (None, Some(state)) => {
-                let from = filter.after.map_or(0, |after| after.saturating_add(1));
-                Box::new(self.table.in_state(state).range(from..).copied())
-            }
-            (None, None) => Box::new(self.table.keys_after(filter.after)),
+            (None, None, Some(state)) => Box::new(self.table.in_state(*state).from(from)),
+            (None, None, None) => Box::new(self.table.keys_after(filter.after)),
         };
         Ok(self.page(now, filter, limit, keys))
     }
@@ -79,11 +81,18 @@ impl P2PWorkflowScheduler {
                 break;
             }
             last = Some(key);
-            if filter.state.is_none_or(|state| self.table.entry(key).state == state) {
+            if self.fits(filter, key) {
                 page.tasks.push(self.view(now, key));
             }
         }
         page
+    }
+
+    fn fits(&self, filter: &Filter, key: u64) -> bool {
+        let entry = self.table.entry(key);
+        let workflow_id = &entry.record.spec.workflow_id;
+        filter.state.is_none_or(|state| entry.state == state)
+            && filter.workflow_id.as_ref().is_none_or(|id| **id == **workflow_id)
     }
 
     pub(super) fn view(&self, now: Now, key: u64) -> TaskView {
@@ -137,7 +146,7 @@ impl P2PWorkflowScheduler {
             State::Blocked => Some(format!("waits for {}", self.dependencies(key, Outlook::Open))),
             State::Failed if entry.record.phase == Phase::Failed => None,
             State::Failed if self.table.cyclic.contains(&key) => {
-                Some("its dependencies form a cycle; cancel one of the tasks on it".into())
+                Some("its dependencies form a cycle; cancel the tasks on it and submit them anew under other ids".into())
             }
             State::Failed => Some(format!(
                 "cannot run after {} failed or was cancelled",
@@ -149,7 +158,7 @@ impl P2PWorkflowScheduler {
                     Some(format!("waits {} s", wait.div_ceil(1000)))
                 }
                 Waiting::Turn(_) if entry.place.is_none() => {
-                    Some(format!("the turn of {} is first", self.owner_of(&entry.record)))
+                    Some(format!("the turn of {} is first", self.owner_of(entry)))
                 }
                 _ => None,
             },

@@ -1,7 +1,7 @@
 //! The durable home of tasks: an SQLite file that one process writes and anyone may read.
 //!
 //! ```text
-//! scheduler ── Changes ──▶ Store::commit ──▶ tasks.sqlite3 ──▶ Store::load ── KeptTask ──▶ scheduler
+//! scheduler ── Changes ──▶ Store::commit ──▶ tasks.sqlite3 ──▶ Store::load ── Kept ──▶ scheduler
 //!                                                 └──────────▶ Reader (payloads, results)
 //! ```
 //!
@@ -35,13 +35,13 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use crate::scheduler::{Changes, KeptTask};
+use crate::scheduler::{Changes, Kept};
 
 use names::Actors;
 
 pub use error::{CommitError, OpenError, ReadError};
 pub use open::{Origin, Sign};
-pub use read::{Kept, Reader};
+pub use read::Reader;
 
 /// Pages of the log that are moved into the database once nothing waits. Fewer: more syncs for the
 /// same pages; more: a longer log to read after a crash.
@@ -99,9 +99,7 @@ impl Store {
         let (connection, path) = (opened.connection, opened.path);
         let failed = OpenError::failed(&path);
         let actors = Actors::load(&connection).map_err(&failed)?;
-        let last_key = connection
-            .query_row("SELECT coalesce(max(key), 0) FROM tasks", [], |row| row::unsigned(row, 0))
-            .map_err(&failed)?;
+        let last_key = read::last_key(&connection).map_err(&failed)?;
         drop(failed);
         Ok(Store {
             connection,
@@ -135,12 +133,12 @@ impl Store {
         self.commits
     }
 
-    /// Hands over every task in the order of the keys, and returns what else is kept.
+    /// Everything that a scheduler is taken up from.
     ///
     /// # Errors
-    /// See [`ReadError`]. Tasks handed over before it are to be dropped.
-    pub fn load(&self, each: &mut dyn FnMut(KeptTask)) -> Result<Kept, ReadError> {
-        read::load(&self.connection, &self.path, &self.actor, each)
+    /// See [`ReadError`].
+    pub fn load(&self) -> Result<Kept, ReadError> {
+        read::load(&self.connection, &self.path)
     }
 
     /// A connection to read texts with, for another thread.

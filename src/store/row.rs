@@ -21,9 +21,13 @@ use super::names::{Actors, Interner};
 
 const VERSION: u8 = 1;
 
-/// The columns of a record, after the integer key.
-pub(super) const COLUMNS: &str = "task_id, workflow_id, name, record, holder, worker, depends_on, \
+/// The columns of a record that are written, after the integer key.
+pub(super) const WRITTEN: &str = "task_id, workflow_id, name, record, holder, worker, depends_on, \
      requires, error, note, tags, state, priority, attempt, created_at, not_before";
+
+/// Those that are read: the others are for people.
+pub(super) const READ: &str =
+    "task_id, workflow_id, name, record, holder, worker, depends_on, requires, error, note";
 
 /// The bits that say which optional parts a record has.
 struct Has;
@@ -54,7 +58,7 @@ impl Has {
     }
 }
 
-/// Writes one row. `statement` takes the key, [`COLUMNS`], then the conflicting spec's payload
+/// Writes one row. `statement` takes the key, [`WRITTEN`], then the conflicting spec's payload
 /// where `payload` is given.
 pub(super) fn write(
     statement: &mut Statement<'_>,
@@ -194,7 +198,7 @@ impl<'a> Packer<'a> {
 /// What is wrong with a row.
 pub(super) type Damage = &'static str;
 
-/// Reads a row whose columns are the key, then [`COLUMNS`].
+/// Reads a row whose columns are the key, then [`READ`].
 pub(super) fn read(
     row: &Row<'_>,
     actors: &[Arc<str>],

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use crate::scheduler::{Body, Changes, Conflict, Dot, Duplicate, Hash256, TaskChange};
 
 use super::names::Actors;
-use super::row::{self, COLUMNS, Packer};
+use super::row::{self, Packer, WRITTEN};
 
 /// What a batch leaves of its tasks and counters: each once, as it was last.
 #[derive(Default)]
@@ -97,7 +97,7 @@ fn tasks(
     tasks: &BTreeMap<u64, TaskWrite<'_>>,
 ) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(&format!(
-        "REPLACE INTO tasks (key, {COLUMNS}) \
+        "REPLACE INTO tasks (key, {WRITTEN}) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
     ))?;
     let mut packer = Packer::new(actors, transaction);
@@ -180,7 +180,7 @@ fn conflicts(
 ) -> rusqlite::Result<()> {
     for conflict in conflicts {
         let mut statement = transaction.prepare_cached(&format!(
-            "INSERT INTO conflicts (id, {COLUMNS}, payload) VALUES \
+            "INSERT INTO conflicts (id, {WRITTEN}, payload) VALUES \
              (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
         ))?;
         let mut packer = Packer::new(actors, transaction);

@@ -61,7 +61,7 @@ fn a_detached_sessions_lease_lasts_for_the_grace() {
 fn a_session_that_returns_within_the_grace_keeps_its_leases() {
     let (mut s, claimed) = held_by_session();
     s.detach(at(S), &worker("agent"));
-    s.attach(at(2 * S), &worker("agent"), Some(&[claimed.fence]));
+    s.attach(at(2 * S), &worker("agent"), Some(&[("t".into(), claimed.fence)]));
     s.advance(at(3600 * S));
     let now = at(3600 * S);
     s.mark(now, &caller("agent"), "t", done(), Some(claimed.fence)).unwrap();
@@ -81,7 +81,7 @@ fn a_session_that_returns_gives_back_what_it_never_learned_of() {
     let (mut s, claimed) = held_by_session();
     s.submit(at(0), task("lost")).unwrap();
     s.claim(at(0), &caller("agent"), &session()).unwrap();
-    s.attach(at(S), &worker("agent"), Some(&[claimed.fence]));
+    s.attach(at(S), &worker("agent"), Some(&[("t".into(), claimed.fence)]));
     assert_eq!(state(&s, at(S), "t"), State::Assigned);
     assert_eq!(state(&s, at(S), "lost"), State::Pending);
     assert_eq!(s.show(at(S), "lost").unwrap().attempt, 1);
@@ -95,7 +95,7 @@ fn a_session_that_returns_after_a_restart_keeps_its_leases() {
     let mut disk = Disk::default();
     disk.keep(&s.take_changes());
     let mut s = disk.restore("me", at(10 * S));
-    s.attach(at(11 * S), &worker("agent"), Some(&[claimed.fence]));
+    s.attach(at(11 * S), &worker("agent"), Some(&[("t".into(), claimed.fence)]));
     s.advance(at(3600 * S));
     s.mark(at(3600 * S), &caller("agent"), "t", done(), None).unwrap();
 }
@@ -196,7 +196,7 @@ fn an_own_lease_that_comes_back_from_a_peer_ends_after_the_grace_unless_its_sess
         changes.tasks.remove(0); // the submission never arrives, only the claim
         push(&mut after_loss, at(S), &changes);
         if returns {
-            after_loss.attach(at(2 * S), &worker("agent"), Some(&[claimed.fence]));
+            after_loss.attach(at(2 * S), &worker("agent"), Some(&[("t".into(), claimed.fence)]));
         }
         run_until(&mut after_loss, S + GRACE);
         let expected = if returns { State::Assigned } else { State::Pending };
@@ -294,7 +294,7 @@ fn reports_on_tasks_that_ended_say_so() {
 fn a_task_whose_workers_vanish_again_and_again_fails_in_the_end() {
     let mut s = scheduler("me");
     s.submit(at(0), P2PTask { max_attempts: 1, ..task("t") }).unwrap();
-    for n in 0..MAX_LOSSES {
+    for n in 0..limits::MAX_LOSSES {
         assert_eq!(state(&s, at(0), "t"), State::Pending, "after {n} losses");
         let name = format!("agent-{n}");
         s.attach(at(0), &worker(&name), None);

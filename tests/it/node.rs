@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::node::{
-    Attached, CallError, Durability, Given, Hello, Next, Node, Options, Session, attach,
+    Attached, CallError, Given, Hello, Next, Node, Options, Session, attach,
 };
 use p2p_workflow_scheduler::scheduler::{Caller, Filter, Mark, State, TagSet, Want};
 use tempfile::TempDir;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const LONG: Duration = Duration::from_secs(40);
 
 fn options(folder: &TempDir) -> Options {
-    Options { folder: folder.path().join("data"), durability: Durability::Full }
+    Options::new(folder.path().join("data"))
 }
 
 async fn node(folder: &TempDir) -> Node {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use p2p_workflow_scheduler::scheduler::*;
 use proptest::prelude::*;
 
-use crate::support::{Disk, at, scheduler, views};
+use crate::support::{Disk, at, scheduler, task, views};
 
 /// Few values for each part, so that records often agree in all parts but one.
 fn any_record(dot: Dot) -> impl Strategy<Value = Record> {
@@ -109,6 +109,29 @@ fn by_id(mut views: Vec<TaskView>) -> Vec<TaskView> {
         view.key = 0;
     }
     views
+}
+
+/// Where the last tasks had been removed, their keys were given out again.
+#[test]
+fn keys_are_never_used_twice() {
+    for (tasks, next_key) in [(0, 7), (3, 7), (3, 3)] {
+        let mut first = scheduler("me");
+        for n in 0..tasks {
+            first.submit(at(0), task(&format!("t{n}"))).unwrap();
+        }
+        let kept = first.take_changes().tasks.into_iter();
+        let kept = kept.map(|TaskChange { key, record, leases_here, .. }| KeptTask {
+            key,
+            record,
+            leases_here,
+        });
+        let kept = Kept { tasks: kept.collect(), next_key, ..Kept::default() };
+        let (config, jitter) = (Config::default(), Box::new(|| 0));
+        let mut s = P2PWorkflowScheduler::restore("me", "me/1", config, jitter, at(0), kept);
+        s.submit(at(0), task("new")).unwrap();
+        assert_eq!(s.show(at(0), "new").unwrap().key, next_key);
+        assert_eq!(views(&s, at(0)).len(), tasks + 1);
+    }
 }
 
 proptest! {

@@ -144,6 +144,7 @@ impl Disk {
             tasks: self.tasks.values().cloned().collect(),
             conflicts: self.conflicts,
             duplicates: self.duplicates,
+            next_key: self.tasks.keys().last().map_or(0, |key| key + 1),
         };
         let (actor, config) = (format!("{peer}/1"), Config::default());
         P2PWorkflowScheduler::restore(peer, &actor, config, Box::new(|| 0), now, kept)

@@ -10,7 +10,9 @@ use ipfs_accelerate::relay::Stream;
 use ipfs_accelerate::{host::Host, start};
 use p2p_workflow_scheduler::node::{self, AttachError, stdio};
 
-#[tokio::main]
+// One thread: calls of a session reach the core in the order in which they came, and none waits for
+// another thread to wake. Whatever blocks (the disk) has threads of its own.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let host = RefCell::new(None);
     let connect = async |options: &GlobalOptions, attach| connect(options, attach, &host).await;
@@ -54,7 +56,7 @@ fn node_options(options: &GlobalOptions) -> Result<node::Options, ConnectError> 
         Durability::Full => node::Durability::Full,
         Durability::Relaxed => node::Durability::Relaxed,
     };
-    Ok(node::Options { folder, durability })
+    Ok(node::Options { folder, durability, restored: options.restored })
 }
 
 fn cannot_open(error: AttachError) -> ConnectError {

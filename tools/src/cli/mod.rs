@@ -65,6 +65,11 @@ pub struct GlobalOptions {
     #[arg(value_name = "full|relaxed")]
     pub durability: Durability,
 
+    /// The data directory is a backup that was put back: without this, a peer may take its new
+    /// writes for old ones
+    #[arg(long, global = true)]
+    pub restored: bool,
+
     /// Log more to stderr: -v what happens, -vv details (RUST_LOG refines it)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,

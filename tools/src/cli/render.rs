@@ -20,7 +20,7 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const KEY: Style = Style::new().dimmed();
 
 /// Fields that say nothing to people: the ✓ says it, or the field that is there.
-const UNSPOKEN: [&str; 3] = ["success", "has_payload", "has_result"];
+const UNSPOKEN: [&str; 4] = ["success", "created", "has_payload", "has_result"];
 
 /// An answer for people, built from top to bottom.
 pub(super) struct Card {
@@ -134,16 +134,16 @@ fn relative(at: u64, now: u64) -> String {
     }
 }
 
-/// A duration in its largest unit that is not zero.
+/// A duration, rounded, in the largest unit of which it has at least one.
 fn span(millis: u64) -> String {
-    const MINUTE: u64 = 60;
-    const HOUR: u64 = 60 * MINUTE;
-    const DAY: u64 = 24 * HOUR;
-    match millis / 1000 {
-        seconds @ 0..MINUTE => format!("{seconds} s"),
-        seconds @ MINUTE..HOUR => format!("{} min", seconds / MINUTE),
-        seconds @ HOUR..DAY => format!("{} h", seconds / HOUR),
-        seconds => format!("{} d", seconds / DAY),
+    let seconds = (millis + 500) / 1000;
+    let minutes = (seconds + 30) / 60;
+    let hours = (minutes + 30) / 60;
+    match (seconds, minutes, hours) {
+        (0..60, ..) => format!("{seconds} s"),
+        (_, 0..60, _) => format!("{minutes} min"),
+        (.., 0..24) => format!("{hours} h"),
+        _ => format!("{} d", (hours + 12) / 24),
     }
 }
 
@@ -173,13 +173,13 @@ mod tests {
 
     #[test]
     fn a_card_is_a_check_mark_and_indented_lines() {
-        let answer = json!({"task_id": "a", "success": true, "tags": ["p2p-only", "unit-test"],
-                            "created": true, "priority": 5, "extra_field": "shown too"});
+        let answer = json!({"extra_field": "shown too", "in_sync": true, "priority": 5,
+                            "success": true, "tags": ["p2p-only", "unit-test"], "task_id": "a"});
         let card = Card::at("Task submitted", NOW).fields(&answer, &["task_id", "priority"]);
         assert_eq!(
             plain(card),
-            "✓ Task submitted\n  Task ID: a\n  Priority: 5\n  Created: yes\n  \
-             Extra field: shown too\n  Tags: p2p-only, unit-test\n"
+            "✓ Task submitted\n  Task ID: a\n  Priority: 5\n  \
+             Extra field: shown too\n  In sync: yes\n  Tags: p2p-only, unit-test\n"
         );
     }
 
@@ -208,7 +208,8 @@ mod tests {
             "✓ Task\n  Created: 2 min ago\n  Expires: in 1 h\n  Retry after: 1.5 s\n"
         );
         assert_eq!(relative(NOW - 999, NOW), "now");
-        assert_eq!(relative(NOW - 59_999, NOW), "59 s ago");
+        assert_eq!(relative(NOW - 59_400, NOW), "59 s ago");
+        assert_eq!(relative(NOW + 3_599_700, NOW), "in 1 h");
         assert_eq!(relative(NOW + 49 * 3_600_000, NOW), "in 2 d");
     }
 

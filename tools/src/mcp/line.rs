@@ -1,7 +1,7 @@
 //! One line of input: what it asks for, or what is wrong with it.
 //!
-//! A `tools/call` is read here rather than by rmcp, which tries 21 request types in turn on a
-//! buffered copy. Its arguments stay the text they are: whoever serves the tool reads them once,
+//! A `tools/call` is read here rather than by rmcp, which tries one request type after another on
+//! a buffered copy. Its arguments stay the text they are: whoever serves the tool reads them once,
 //! straight into the tool's input, and a payload within comes out again as it went in.
 
 use std::borrow::Cow;

@@ -24,7 +24,8 @@ pub use wire::{MAX_IN_FLIGHT, MAX_LINE_BYTES, MAX_UNSENT_BYTES};
 
 /// Serves one client until it hangs up or `stop` is cancelled.
 ///
-/// After the client's last byte, what it asked for is still answered, for a few seconds.
+/// After the client's last byte, what it asked for is still answered, for a few seconds. Its
+/// session goes on: whoever made it ends it.
 ///
 /// # Errors
 /// The task that serves it was aborted or panicked.
@@ -43,3 +44,6 @@ pub async fn serve(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

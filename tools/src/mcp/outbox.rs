@@ -5,7 +5,6 @@
 //! between tokens, never inside a string, and become spaces.
 
 use std::io;
-use std::pin::pin;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -127,8 +126,8 @@ impl Outbox {
 
     async fn wait(&self, reached: impl Fn(&State) -> bool) -> bool {
         loop {
-            let mut drained = pin!(self.drained.notified());
-            drained.as_mut().enable();
+            // Made before the look, so that it hears of all that happens after.
+            let drained = self.drained.notified();
             {
                 let state = self.lock();
                 if state.broken {

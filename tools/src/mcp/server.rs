@@ -12,7 +12,7 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
     CustomResult, ErrorCode, ErrorData, Implementation, InitializeRequestParams, InitializeResult,
     JsonObject, ListToolsResult, MetaObject, PaginatedRequestParams, ServerCapabilities,
-    ServerConfig, Tool,
+    ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
@@ -71,7 +71,7 @@ type Stop = Box<dyn Fn() + Send + Sync>;
 
 /// Serves the seven tools to one client.
 ///
-/// The session behind it begins when the client introduces itself, and ends when this is dropped.
+/// The session behind it begins when the client introduces itself; whoever runs the server ends it.
 pub struct Server {
     attach: Mutex<Option<Attach>>,
     session: OnceLock<Session>,
@@ -158,10 +158,6 @@ impl ServerHandler for Server {
         Ok(ListToolsResult::with_all_items(tools::definitions().to_vec()))
     }
 
-    fn get_tool(&self, name: &str) -> Option<Tool> {
-        tools::definitions().iter().find(|tool| tool.name == name).cloned()
-    }
-
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
@@ -180,7 +176,7 @@ impl ServerHandler for Server {
         let call = tools::call(&request.name, || self.begin(None), &arguments, cancelled);
         let result = match AssertUnwindSafe(call).catch_unwind().await {
             Ok(_) if broken_off.into_inner() => not_to_be_sent(),
-            Ok(Some(Ok(answer))) => result(answer, wire.is_some())?,
+            Ok(Some(Ok(answer))) => result(answer, wire)?,
             Ok(Some(Err(error))) => refusal(&error),
             Ok(None) => return Err(unknown_tool(&request.name)),
             Err(_) => panicked(),
@@ -194,8 +190,9 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         // rmcp takes a request that it knows, with params that it does not, for one of ours.
-        if ["initialize", "tools/list"].contains(&request.method.as_str()) {
-            let text = format!("the params of {} are not what it takes", request.method);
+        if request.method == "initialize" {
+            let text =
+                "initialize takes {protocolVersion, capabilities, clientInfo: {name, version}}";
             return Err(ErrorData::invalid_params(text, None));
         }
         let unknown = || ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method.clone(), None);
@@ -203,7 +200,7 @@ impl ServerHandler for Server {
         introduced(&context)?;
         let result = match AssertUnwindSafe(self.command(stop, &request)).catch_unwind().await {
             Ok(answer) => match answer.ok_or_else(unknown)? {
-                Ok(answer) => result(answer, false)?,
+                Ok(answer) => result(answer, None)?,
                 Err(error) => refusal(&error),
             },
             Err(_) => panicked(),
@@ -242,9 +239,9 @@ fn arguments(wire: Option<&FromWire>, tree: Option<JsonObject>) -> Cow<'_, str> 
     }
 }
 
-fn result(answer: Answer, on_our_wire: bool) -> Result<CallToolResult, ErrorData> {
+fn result(answer: Answer, wire: Option<&FromWire>) -> Result<CallToolResult, ErrorData> {
     let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
-    if on_our_wire {
+    if wire.is_some() {
         let mut meta = MetaObject::default();
         meta.0.insert(STRUCTURED.to_owned(), Value::String(answer.structured));
         result.meta = Some(meta);

@@ -35,7 +35,7 @@ use super::server::refusal;
 
 pub use super::outbox::MAX_UNSENT_BYTES;
 
-/// The longest line: eight times the largest payload and result together, escaped at worst.
+/// The longest line: room for any call with all its fields at their limits, however it is escaped.
 pub const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 /// Requests of one client that are being served: more than any client waits for, and few enough
 /// that their answers fit in memory.
@@ -106,10 +106,8 @@ impl<R> Wire<R> {
             if self.scanned > MAX_LINE_BYTES || self.too_long.is_some() {
                 self.read_past();
             }
-            return match self.ended && !(self.buffer.is_empty() && self.too_long.is_none()) {
-                true => Some(self.cut(self.buffer.len(), 0)),
-                false => None,
-            };
+            let unended = !self.buffer.is_empty() || self.too_long.is_some();
+            return (self.ended && unended).then(|| self.cut(self.buffer.len(), 0));
         };
         Some(self.cut(end, 1))
     }
@@ -313,7 +311,10 @@ impl Refused {
                 ServerJsonRpcMessage::error(ErrorData::invalid_request(what, None), Some(id))
             }
             (Refused::TooMany, ClientRequest::CallToolRequest(_)) => {
-                ServerJsonRpcMessage::response(refusal(&overloaded()).into(), id)
+                let mut result = refusal(&overloaded());
+                // Not every version of the protocol has it, and in all it may be left out.
+                result.result_type = None;
+                ServerJsonRpcMessage::response(result.into(), id)
             }
             (Refused::TooMany, _) => {
                 let error = overloaded();

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Answer;
-use super::fields::{few, names, parse};
+use super::fields::{few_tags, names, parse};
 use super::schema::{self, Effect};
 
 pub(super) const NAME: &str = "p2p_check_workflow_tags";
@@ -43,7 +43,7 @@ pub(super) fn definition() -> Tool {
 
 pub(super) fn call(arguments: &str) -> Result<Answer, CallError> {
     let input: Input = parse(arguments)?;
-    few("tags", &input.tags)?;
+    few_tags(&input.tags)?;
     Ok(shape(TagCheck::of(&input.tags)))
 }
 

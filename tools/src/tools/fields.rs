@@ -86,12 +86,12 @@ pub(super) fn millis(field: &str, seconds: f64, most: u64) -> Result<u64, CallEr
     }
 }
 
-/// At most as many tags or capabilities as are taken at once.
-pub(super) fn few(field: &str, names: &[String]) -> Result<(), CallError> {
+/// At most as many tags as are taken at once.
+pub(super) fn few_tags(names: &[String]) -> Result<(), CallError> {
     match names.len() <= MAX_LABELS {
         true => Ok(()),
         false => Err(CallError::Rejected(Rejection::TooLarge {
-            what: format!("{field} (in entries)"),
+            what: "tags (in entries)".to_owned(),
             size: names.len() as u64,
             limit: MAX_LABELS as u64,
         })),
@@ -100,7 +100,7 @@ pub(super) fn few(field: &str, names: &[String]) -> Result<(), CallError> {
 
 /// Tags, all of which must be known.
 pub(super) fn tags(names: &[String]) -> Result<TagSet, CallError> {
-    few("tags", names)?;
+    few_tags(names)?;
     TagCheck::of(names).all_known().map_err(CallError::Rejected)
 }
 
@@ -110,9 +110,10 @@ pub(super) fn names(tags: TagSet) -> Vec<&'static str> {
 }
 
 /// A JSON text as it is. What a peer sent may be no JSON after all: it is shown as a string then.
-pub(super) fn json(text: String) -> Box<RawValue> {
-    RawValue::from_string(text.clone())
-        .unwrap_or_else(|_| serde_json::value::to_raw_value(&text).expect("a string is JSON"))
+pub(super) fn json(text: &str) -> Box<RawValue> {
+    serde_json::from_str(text)
+        .or_else(|_| serde_json::value::to_raw_value(text))
+        .expect("a string is JSON")
 }
 
 /// A payload or result for a text, cut where it is too long for one.
@@ -182,8 +183,8 @@ mod tests {
 
     #[test]
     fn a_stored_text_that_is_no_json_is_shown_as_a_string() {
-        assert_eq!(json("{\"b\":1.10}".into()).get(), "{\"b\":1.10}");
-        assert_eq!(json("{oops".into()).get(), "\"{oops\"");
+        assert_eq!(json("{\"b\":1.10}").get(), "{\"b\":1.10}");
+        assert_eq!(json("{oops").get(), "\"{oops\"");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::Answer;
-use super::fields::{few, json, millis, names, parse, shown, tags};
+use super::fields::{json, millis, names, parse, shown, tags};
 use super::schema::{self, Effect};
 
 pub(super) const NAME: &str = "p2p_get_next_task";
@@ -146,7 +146,6 @@ impl Input {
     fn want(self) -> Result<(Want, Duration), CallError> {
         let wait = millis("wait_seconds", self.wait_seconds.unwrap_or_default(), MAX_WAIT)?;
         let capabilities = self.capabilities.unwrap_or_default();
-        few("capabilities", &capabilities)?;
         let lease = match self.lease_seconds {
             None => LeaseTerm::Session,
             Some(seconds) => LeaseTerm::Timed(millis("lease_seconds", seconds, MAX_LEASE)?),
@@ -192,7 +191,8 @@ impl Task {
         dependency_results: Vec<(Arc<str>, Option<String>)>,
         omitted_results: Vec<Arc<str>>,
     ) -> Self {
-        let results = dependency_results.into_iter().map(|(id, text)| (id, text.map(json)));
+        let results =
+            dependency_results.into_iter().map(|(id, text)| (id, text.as_deref().map(json)));
         Task {
             task_id: task.task_id,
             workflow_id: task.workflow_id,
@@ -201,7 +201,7 @@ impl Task {
             priority: task.priority,
             task_hash: task.task_hash.to_string(),
             assigned_peer: task.assigned_peer,
-            payload: payload.map(json),
+            payload: payload.as_deref().map(json),
             attempt: task.attempt,
             created_at: task.created_at,
             dependency_results: Results(results.collect()),

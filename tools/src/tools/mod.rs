@@ -74,6 +74,9 @@ pub(crate) async fn call<'s>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -118,5 +121,32 @@ mod tests {
             assert!(!input.contains("\"null\""), "{name} asks for null");
             assert_eq!(tool.input_schema["additionalProperties"], false, "{name}");
         }
+    }
+
+    /// Public shapes are files, so that a change of one is seen in review. Rewritten where
+    /// `UPDATE_SCHEMAS` is set.
+    #[test]
+    fn the_checked_in_schemas_are_what_clients_are_shown() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas");
+        let rewrite = std::env::var_os("UPDATE_SCHEMAS").is_some();
+        if rewrite {
+            std::fs::create_dir_all(&folder).unwrap();
+        }
+        let mut expected = BTreeSet::new();
+        for tool in definitions() {
+            let name = format!("{}.json", tool.name);
+            let shown = serde_json::to_string_pretty(tool).unwrap() + "\n";
+            let path = folder.join(&name);
+            if rewrite {
+                std::fs::write(&path, &shown).unwrap();
+            }
+            let kept = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(kept == shown, "{name} is out of date: set UPDATE_SCHEMAS=1 and look at it");
+            expected.insert(name);
+        }
+        let files = std::fs::read_dir(&folder).unwrap();
+        let found: BTreeSet<String> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(found, expected, "schemas/ holds one file for each tool, and no other");
     }
 }

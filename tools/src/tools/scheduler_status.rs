@@ -63,6 +63,8 @@ struct Output {
     conflicts: u64,
     /// Second runs that were found
     duplicates: u64,
+    /// Groups of calls written to disk since the node started
+    commits: u64,
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     tasks: Option<Vec<Task>>,
@@ -128,15 +130,18 @@ pub(super) async fn call<'s>(
     session: impl FnOnce() -> &'s Session,
     arguments: &str,
 ) -> Result<Answer, CallError> {
-    match parse::<Input>(arguments)?.asked()? {
-        Asked::Counts => Ok(counts_shape(session().status().await?)),
+    let asked = parse::<Input>(arguments)?.asked()?;
+    let session = session();
+    let output = |status| Output::new(status, session.commits());
+    match asked {
+        Asked::Counts => Ok(counts_shape(output(session.status().await?))),
         Asked::Task(task_id) => {
-            let (status, shown) = session().show(&task_id).await?;
-            Ok(task_shape(status, shown))
+            let (status, shown) = session.show(&task_id).await?;
+            Ok(task_shape(output(status), shown))
         }
         Asked::Tasks(filter) => {
-            let (status, page) = session().list(filter).await?;
-            Ok(page_shape(status, page.tasks, page.next))
+            let (status, page) = session.list(filter).await?;
+            Ok(page_shape(output(status), page.tasks, page.next))
         }
     }
 }
@@ -195,24 +200,21 @@ impl From<Standing> for State {
     }
 }
 
-fn counts_shape(status: Status) -> Answer {
-    let output = Output::new(status);
+fn counts_shape(output: Output) -> Answer {
     let text = counts_text(&output);
     Answer::new(&output, text)
 }
 
-fn task_shape(status: Status, shown: Shown) -> Answer {
+fn task_shape(mut output: Output, shown: Shown) -> Answer {
     let text = task_text(&shown);
-    let mut output = Output::new(status);
     let mut task = Task::new(shown.task);
-    task.payload = shown.payload.map(json);
-    task.result = shown.result.map(json);
+    task.payload = shown.payload.as_deref().map(json);
+    task.result = shown.result.as_deref().map(json);
     output.tasks = Some(vec![task]);
     Answer::new(&output, text)
 }
 
-fn page_shape(status: Status, tasks: Vec<TaskView>, next: Option<u64>) -> Answer {
-    let mut output = Output::new(status);
+fn page_shape(mut output: Output, tasks: Vec<TaskView>, next: Option<u64>) -> Answer {
     let mut text = counts_text(&output);
     text += &format!("\n{} tasks on this page:", tasks.len());
     for task in &tasks {
@@ -228,7 +230,7 @@ fn page_shape(status: Status, tasks: Vec<TaskView>, next: Option<u64>) -> Answer
 }
 
 impl Output {
-    fn new(status: Status) -> Self {
+    fn new(status: Status, commits: u64) -> Self {
         Output {
             pending_tasks: status.count(State::Pending),
             blocked_tasks: status.count(State::Blocked),
@@ -244,6 +246,7 @@ impl Output {
             in_sync: status.in_sync,
             conflicts: status.conflicts,
             duplicates: status.duplicates,
+            commits,
             version: env!("CARGO_PKG_VERSION"),
             tasks: None,
             next_cursor: None,
@@ -386,12 +389,12 @@ mod tests {
 
     #[test]
     fn counts_come_without_tasks() {
-        let answer = counts_shape(status());
+        let answer = counts_shape(Output::new(status(), 7));
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
             answer.structured,
             format!(
-                r#"{{"peer_id":"me","pending_tasks":1,"blocked_tasks":2,"assigned_tasks":3,"completed_tasks":4,"failed_tasks":5,"cancelled_tasks":6,"queue_size":1,"known_peers":2,"alive_peers":1,"merkle_root":"ab","in_sync":true,"conflicts":0,"duplicates":1,"version":"{version}"}}"#
+                r#"{{"peer_id":"me","pending_tasks":1,"blocked_tasks":2,"assigned_tasks":3,"completed_tasks":4,"failed_tasks":5,"cancelled_tasks":6,"queue_size":1,"known_peers":2,"alive_peers":1,"merkle_root":"ab","in_sync":true,"conflicts":0,"duplicates":1,"commits":7,"version":"{version}"}}"#
             )
         );
         assert_eq!(
@@ -404,7 +407,7 @@ mod tests {
     #[test]
     fn one_task_comes_with_its_payload_to_the_letter() {
         let shown = Shown { task: task(), payload: Some("{\"b\":1.10}".into()), result: None };
-        let answer = task_shape(status(), shown);
+        let answer = task_shape(Output::new(status(), 7), shown);
         assert!(answer.structured.ends_with(
             r#""error":"no disk","has_payload":true,"has_result":false,"payload":{"b":1.10}}]}"#
         ));
@@ -417,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_page_says_how_to_go_on() {
-        let answer = page_shape(status(), vec![task()], Some(7));
+        let answer = page_shape(Output::new(status(), 7), vec![task()], Some(7));
         assert!(answer.structured.ends_with(r#""next_cursor":"7"}"#));
         assert!(answer.text.ends_with(
             "1 tasks on this page:\n- \"t\" \"n\" of \"w\": failed, priority 5, attempt 3; no disk\n\

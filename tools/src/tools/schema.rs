@@ -1,7 +1,8 @@
 //! Tool definitions from the tools' own types.
 //!
 //! The schemas are plain, for clients that know little of JSON Schema: nothing is referred to,
-//! numbers have no Rust formats, and an optional field is one that may be missing, not null.
+//! numbers have no Rust formats, anything at all is `{}`, and an optional field is one that may be
+//! missing, not null.
 
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ fn schema<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
     RecursiveTransform(plain).transform(&mut schema);
     match schema.to_value() {
         Value::Object(mut object) => {
+            object.entry("properties").or_insert_with(|| Value::Object(JsonObject::new()));
             object.shift_remove("title");
             object.shift_remove("description");
             object
@@ -64,6 +66,9 @@ fn plain(schema: &mut Schema) {
     let required = object.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
     let Some(Value::Object(properties)) = object.get_mut("properties") else { return };
     for (name, property) in properties {
+        if *property == Value::Bool(true) {
+            *property = Value::Object(JsonObject::new());
+        }
         if !required.iter().any(|required| required == name) {
             never_null(property);
         }

@@ -38,7 +38,7 @@ struct Input {
     payload: Option<Box<RawValue>>,
     /// Ids of tasks that must be completed first. They may be submitted later.
     depends_on: Option<Vec<String>>,
-    /// Refuse the task if one of them is not known yet.
+    /// Reject the task if one of them is not known yet.
     dependencies_must_exist: Option<bool>,
     /// Capabilities that a worker must have.
     requires: Option<Vec<String>>,
@@ -100,7 +100,7 @@ impl Input {
         }
         task.payload = self.payload.map(|json| Box::<str>::from(json).into_string());
         task.depends_on = self.depends_on.unwrap_or_default();
-        task.dependencies_must_exist = self.dependencies_must_exist.unwrap_or_default();
+        task.dependencies_must_exist = self.dependencies_must_exist.unwrap_or(false);
         task.requires = self.requires.unwrap_or_default();
         if let Some(seconds) = self.delay_seconds {
             task.delay = millis("delay_seconds", seconds, MAX_DELAY)?;

@@ -183,8 +183,8 @@ impl Tally {
         match json {
             true => format!(
                 "{}\n",
-                json!({"submitted": self.submitted, "already_there": self.already_there,
-                       "rejected": self.rejected})
+                json!({"already_there": self.already_there, "rejected": self.rejected,
+                       "submitted": self.submitted})
             ),
             false => Card::new(&self.to_string()).into_text(),
         }

@@ -70,7 +70,7 @@ impl Next {
 }
 
 fn for_people(answer: &Value) -> String {
-    let task = &answer["task"];
+    let mut task = answer["task"].clone();
     if task.is_null() {
         return Card::new("No task to take")
             .field("reason", &answer["reason"])
@@ -87,14 +87,16 @@ fn for_people(answer: &Value) -> String {
         "created_at",
         "assigned_peer",
         "task_hash",
-        "payload",
-        "dependency_results",
     ];
+    // What may be long comes last.
+    let [payload, results] = ["payload", "dependency_results"].map(|key| task[key].take());
     Card::new("Task taken")
-        .fields(task, &order)
+        .fields(&task, &order)
         .fields(&answer["ownership"], &["owner", "rank", "distance", "reason"])
         .fields(&answer["lease"], &["fence", "expires_at"])
-        .field("report", &report(task, &answer["lease"]))
+        .field("payload", &payload)
+        .field("dependency_results", &results)
+        .field("report", &report(&task, &answer["lease"]))
         .into_text()
 }
 
@@ -126,9 +128,9 @@ mod tests {
         let text = run(&["next"], vec![fake::tool(TOOL, json!({}), answer)]).await.unwrap();
         assert_eq!(
             text,
-            "✓ Task taken\n  Task ID: a\n  Name: A\n  Attempt: 1\n  Payload:\n    {\n      \
-             \"n\": 1\n    }\n  Owner: 12D3\n  Rank: 0\n  Distance: 120\n  Reason: owned\n  \
-             Fence: 1048576\n  Report: ipfs-accelerate p2p-workflow complete --task-id a --fence \
+            "✓ Task taken\n  Task ID: a\n  Name: A\n  Attempt: 1\n  Owner: 12D3\n  Rank: 0\n  \
+             Distance: 120\n  Reason: owned\n  Fence: 1048576\n  Payload:\n    {\n      \
+             \"n\": 1\n    }\n  Report: ipfs-accelerate p2p-workflow complete --task-id a --fence \
              1048576\n"
         );
     }

@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(
             text,
             "✓ Task submitted\n  Task ID: a\n  State: pending\n  Priority: 5\n  Owner: 12D3\n  \
-             Task hash: ff\n  Created: yes\n"
+             Task hash: ff\n"
         );
     }
 
