@@ -3,9 +3,13 @@
 //! Batches are numbered as they are handed over, under the core's lock, so that the disk has the
 //! core's order. While one sync runs, the next group gathers: the more callers, the fewer syncs
 //! each of them costs.
+//!
+//! What was handed over and not yet committed when a commit fails is dropped, with the core that it
+//! came from: its *era* is over. A ticket knows its era, so that whoever asks for it late is told
+//! that it failed, and does not take the commits of the next era for its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,8 +23,31 @@ use super::CallError;
 /// How long nothing must come before the log is moved into the database.
 const IDLE: Duration = Duration::from_millis(200);
 
-/// The number of a batch; a batch is on disk once the committed number has reached it.
-pub(super) type Ticket = u64;
+/// A place in the order of the batches.
+#[derive(Clone)]
+pub(super) struct Ticket {
+    number: u64,
+    era: Arc<Era>,
+}
+
+/// The time from one taking up of the core to the next.
+#[derive(Default)]
+struct Era {
+    /// The number of the last batch on disk.
+    committed: AtomicU64,
+    /// Why no batch after that will be.
+    failed: OnceLock<CallError>,
+}
+
+impl Ticket {
+    /// Whether everything up to it is on disk; `None`: not yet.
+    fn kept(&self) -> Option<Kept> {
+        if self.era.committed.load(Ordering::Acquire) >= self.number {
+            return Some(Ok(()));
+        }
+        self.era.failed.get().cloned().map(Err)
+    }
+}
 
 type Kept = Result<(), CallError>;
 
@@ -29,16 +56,19 @@ pub(super) trait Fallback: Send {
     /// A commit failed. Nothing may be answered before the core is what the store has: take the
     /// core's lock, then call `refuse` (which drops what is queued), then take the core up anew.
     fn commit_failed(&self, store: &Store, error: &CommitError, refuse: &mut dyn FnMut());
-    /// The disk takes writes again, and this is the store, opened anew.
-    fn recovered(&self, store: &Store);
+    /// The disk takes writes again, and this is the store, opened anew. Takes the core up anew in
+    /// the same way. Returns whether it could be read.
+    fn recovered(&self, store: &Store, refuse: &mut dyn FnMut()) -> bool;
 }
 
 #[derive(Default)]
 struct Queue {
     batches: Vec<Changes>,
-    waiting: Vec<(Ticket, oneshot::Sender<Kept>)>,
+    waiting: Vec<oneshot::Sender<Kept>>,
     probes: Vec<oneshot::Sender<Kept>>,
-    handed_over: Ticket,
+    /// The number of the last batch.
+    handed_over: u64,
+    era: Arc<Era>,
     stop: bool,
 }
 
@@ -46,7 +76,6 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     came: Condvar,
-    committed: AtomicU64,
     commits: AtomicU64,
 }
 
@@ -54,6 +83,18 @@ impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Nothing that panics runs under this lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops what is queued, and moves those who wait for it to `waiting`. Only under the core's
+    /// lock: nobody hands anything over then.
+    fn end_era(&self, why: &CallError, waiting: &mut Vec<oneshot::Sender<Kept>>) {
+        let mut queue = self.queue();
+        queue.batches.clear();
+        waiting.append(&mut queue.waiting);
+        let next = Era { committed: queue.handed_over.into(), failed: OnceLock::new() };
+        let over = std::mem::replace(&mut queue.era, Arc::new(next));
+        // Only this thread ends eras, each of them once.
+        let _first = over.failed.set(why.clone());
     }
 }
 
@@ -73,32 +114,34 @@ impl Committer {
         Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues what changed, behind all that was queued before, and returns the number to wait for.
+    /// Queues what changed, behind all that was queued before, and returns what to wait for.
     pub(super) fn hand_over(&self, changes: Changes) -> Ticket {
         let mut queue = self.shared.queue();
-        if changes.is_empty() {
-            return queue.handed_over;
+        let came = !changes.is_empty();
+        if came {
+            queue.handed_over += 1;
+            queue.batches.push(changes);
         }
-        queue.handed_over += 1;
-        queue.batches.push(changes);
-        let ticket = queue.handed_over;
+        let ticket = Ticket { number: queue.handed_over, era: queue.era.clone() };
         drop(queue);
-        self.shared.came.notify_one();
+        if came {
+            self.shared.came.notify_one();
+        }
         ticket
     }
 
     /// Waits until everything up to `ticket` is on disk.
     pub(super) async fn kept(&self, ticket: Ticket) -> Kept {
-        if self.shared.committed.load(Ordering::Acquire) >= ticket {
-            return Ok(());
+        if let Some(kept) = ticket.kept() {
+            return kept;
         }
         let (done, kept) = oneshot::channel();
         {
             let mut queue = self.shared.queue();
-            if self.shared.committed.load(Ordering::Acquire) >= ticket {
-                return Ok(());
+            if let Some(kept) = ticket.kept() {
+                return kept;
             }
-            queue.waiting.push((ticket, done));
+            queue.waiting.push(done);
         }
         kept.await.unwrap_or(Err(CallError::Stopping))
     }
@@ -130,24 +173,23 @@ impl Committer {
 }
 
 fn run(mut store: Store, shared: &Shared, fallback: &dyn Fallback) {
+    let mut refusing = false;
     while let Some(mut group) = next_group(shared, &mut store) {
-        if !group.probes.is_empty() {
-            let kept = probe(&mut store, fallback);
-            for done in group.probes.drain(..) {
-                let _gone = done.send(kept.clone());
-            }
-        }
         if group.batches.is_empty() {
             answer(&mut group.waiting, &Ok(()));
-            continue;
+        } else if let Err(error) = store.commit(&group.batches) {
+            refusing = true;
+            refuse_all(&store, shared, fallback, group.waiting, &error);
+        } else {
+            shared.commits.store(store.commits(), Ordering::Relaxed);
+            group.era.committed.store(group.handed_over, Ordering::Release);
+            answer(&mut group.waiting, &Ok(()));
         }
-        match store.commit(&group.batches) {
-            Ok(()) => {
-                shared.commits.store(store.commits(), Ordering::Relaxed);
-                shared.committed.store(group.handed_over, Ordering::Release);
-                answer(&mut group.waiting, &Ok(()));
-            }
-            Err(error) => refuse_all(&store, shared, fallback, group, &error),
+        if !group.probes.is_empty() {
+            // Several callers may have asked before the first was answered.
+            let kept = if refusing { probe(&mut store, shared, fallback) } else { Ok(()) };
+            refusing = kept.is_err();
+            answer(&mut group.probes, &kept);
         }
     }
     if let Err(error) = store.close() {
@@ -160,11 +202,9 @@ fn next_group(shared: &Shared, store: &mut Store) -> Option<Queue> {
     let mut queue = shared.queue();
     loop {
         if !queue.batches.is_empty() || !queue.probes.is_empty() || !queue.waiting.is_empty() {
-            let group = Queue { handed_over: queue.handed_over, ..Queue::default() };
-            let stop = queue.stop;
-            let mut taken = std::mem::replace(&mut *queue, group);
-            (queue.stop, taken.stop) = (stop, false);
-            return Some(taken);
+            let (handed_over, era, stop) = (queue.handed_over, queue.era.clone(), queue.stop);
+            let empty = Queue { handed_over, era, stop, ..Queue::default() };
+            return Some(std::mem::replace(&mut *queue, empty));
         }
         if queue.stop {
             return None;
@@ -182,8 +222,8 @@ fn next_group(shared: &Shared, store: &mut Store) -> Option<Queue> {
     }
 }
 
-fn answer(waiting: &mut Vec<(Ticket, oneshot::Sender<Kept>)>, kept: &Kept) {
-    for (_, done) in waiting.drain(..) {
+fn answer(waiting: &mut Vec<oneshot::Sender<Kept>>, kept: &Kept) {
+    for done in waiting.drain(..) {
         // A caller that went away does not want to know.
         let _gone = done.send(kept.clone());
     }
@@ -193,32 +233,29 @@ fn refuse_all(
     store: &Store,
     shared: &Shared,
     fallback: &dyn Fallback,
-    mut group: Queue,
+    mut waiting: Vec<oneshot::Sender<Kept>>,
     error: &CommitError,
 ) {
     tracing::error!("writing is refused from now on: {error}");
-    let refused = Err(CallError::StoreFailed { reason: error.to_string() });
-    let mut later = Vec::new();
-    fallback.commit_failed(store, error, &mut || {
-        // Under the core's lock: nobody hands anything over now.
-        let mut queue = shared.queue();
-        queue.batches.clear();
-        later.append(&mut queue.waiting);
-        shared.committed.store(queue.handed_over, Ordering::Release);
-    });
-    answer(&mut group.waiting, &refused);
-    answer(&mut later, &refused);
+    let refused = CallError::StoreFailed { reason: error.to_string() };
+    let mut end = || shared.end_era(&refused, &mut waiting);
+    fallback.commit_failed(store, error, &mut end);
+    answer(&mut waiting, &Err(refused));
 }
 
-fn probe(store: &mut Store, fallback: &dyn Fallback) -> Kept {
-    let failed = |reason: String| Err(CallError::StoreFailed { reason });
-    if let Err(error) = store.probe() {
-        return failed(error.to_string());
+fn probe(store: &mut Store, shared: &Shared, fallback: &dyn Fallback) -> Kept {
+    let failed = |reason: String| CallError::StoreFailed { reason };
+    store.probe().map_err(|error| failed(error.to_string()))?;
+    store.reopen().map_err(|error| failed(error.to_string()))?;
+    let refused = failed("it was opened anew just now.".into());
+    let mut waiting = Vec::new();
+    let could_be_read = fallback.recovered(store, &mut || shared.end_era(&refused, &mut waiting));
+    answer(&mut waiting, &Err(refused));
+    match could_be_read {
+        true => {
+            tracing::info!("the store can be written again");
+            Ok(())
+        }
+        false => Err(failed("its tasks could not be read again; see the log.".into())),
     }
-    if let Err(error) = store.reopen() {
-        return failed(error.to_string());
-    }
-    fallback.recovered(store);
-    tracing::info!("the store can be written again");
-    Ok(())
 }
