@@ -219,7 +219,7 @@ fn what_was_acknowledged_is_there_after_every_kill() {
             ledger.compare(&mut server, false);
         }
         let clients: Vec<Client> = ledgers.iter().map(|_| home.connect()).collect();
-        let moment = Duration::from_micros(random.below(120_000));
+        let moment = Duration::from_micros(random.below(300_000));
         thread::scope(|scope| {
             let writing: Vec<_> = ledgers
                 .iter_mut()

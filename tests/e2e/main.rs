@@ -3,7 +3,9 @@
 mod errors;
 mod harness;
 mod hostile;
+mod kills;
 mod one_node;
 mod sessions;
+mod store_failure;
 mod takeover;
 mod usage;
