@@ -172,7 +172,7 @@ fn the_identity_and_the_tasks_of_one_directory_belong_together() {
     is_refused(&home, "not an ed25519 key");
     assert_eq!(fs::read(home.data().join("tasks.sqlite3")).expect("the database"), database);
     fs::write(&key, own).expect("it is ours");
-    assert_eq!(home.json(&["status"])["pending_tasks"], 50);
+    assert_eq!(home.status()["pending_tasks"], 50);
 }
 
 /// A client that waits for its server must not wait for one that could not start.

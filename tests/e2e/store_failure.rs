@@ -84,7 +84,7 @@ fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_room() {
     }
     let command = home.run(&["p2p-workflow", "cancel", "--task-id", "a"]);
     assert_eq!((command.code, command.stdout.as_str()), (3, ""), "{command:?}");
-    assert_eq!(home.json(&["status"]), before[0]);
+    assert_eq!(home.status(), before[0]);
 
     take_writes(&server);
     eventually("the store to take writes again", || {
