@@ -7,6 +7,7 @@ mod hostile;
 mod kills;
 mod mcp_json;
 mod one_node;
+mod python_client;
 mod sessions;
 mod store_failure;
 mod takeover;
