@@ -208,7 +208,7 @@ impl P2PWorkflowScheduler {
         failed.losses = losses;
         failed.phase = Phase::Failed;
         let error =
-            format!("{losses} workers in a row went away without a word while they held it");
+            format!("{losses} workers went away without a word while they held it");
         failed.outcome =
             Some(Arc::new(Outcome { error: Some(error.into()), ..Outcome::default() }));
         failed.dot = self.next_dot();

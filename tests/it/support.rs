@@ -150,12 +150,6 @@ impl Disk {
         P2PWorkflowScheduler::restore(peer, &actor, config, Box::new(|| 0), now, kept)
     }
 
-    /// The record of a task.
-    pub(crate) fn record(&self, id: &str) -> Record {
-        let mut records = self.tasks.values().map(|task| &task.record);
-        records.find(|record| *record.spec.task_id == *id).unwrap().clone()
-    }
-
     /// All records by task id.
     pub(crate) fn records(&self) -> BTreeMap<Arc<str>, Record> {
         let records = self.tasks.values().map(|task| task.record.clone());

@@ -94,8 +94,7 @@ impl Serialize for Results {
 struct Lease {
     /// Pass it to p2p_mark_task_complete
     fence: u64,
-    /// Milliseconds since 1970; missing while the connection keeps the lease
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Milliseconds since 1970; null while the connection keeps the lease
     expires_at: Option<u64>,
 }
 
@@ -321,7 +320,7 @@ mod tests {
         assert_eq!(
             answer.structured,
             format!(
-                r#"{{"task":{{"task_id":"t","workflow_id":"w","name":"n","tags":["unit-test"],"priority":5,"task_hash":"{hash}","assigned_peer":"me","payload":{{"b":1.10,"a":123456789012345678901}},"attempt":2,"created_at":1,"dependency_results":{{"d":[1],"c":null}},"omitted_results":["e"]}},"lease":{{"fence":7}},"ownership":{{"owner":"you","rank":1,"distance":120,"reason":"taken_over"}}}}"#
+                r#"{{"task":{{"task_id":"t","workflow_id":"w","name":"n","tags":["unit-test"],"priority":5,"task_hash":"{hash}","assigned_peer":"me","payload":{{"b":1.10,"a":123456789012345678901}},"attempt":2,"created_at":1,"dependency_results":{{"d":[1],"c":null}},"omitted_results":["e"]}},"lease":{{"fence":7,"expires_at":null}},"ownership":{{"owner":"you","rank":1,"distance":120,"reason":"taken_over"}}}}"#
             )
         );
         assert_eq!(
