@@ -207,8 +207,7 @@ impl P2PWorkflowScheduler {
         let mut failed = self.table.entry(key).record.clone();
         failed.losses = losses;
         failed.phase = Phase::Failed;
-        let error =
-            format!("{losses} workers went away without a word while they held it");
+        let error = format!("{losses} workers went away without a word while they held it");
         failed.outcome =
             Some(Arc::new(Outcome { error: Some(error.into()), ..Outcome::default() }));
         failed.dot = self.next_dot();

@@ -33,7 +33,8 @@ impl Stage {
     fn everything(&mut self) -> Vec<Value> {
         let list = self.one.call(STATUS, &json!({"limit": 100}));
         let tasks = list["tasks"].as_array().expect("a list").clone();
-        let shown = tasks.iter().map(|task| self.one.show(task["task_id"].as_str().unwrap()));
+        let shown =
+            tasks.iter().map(|task| self.one.show(task["task_id"].as_str().expect("an id")));
         let mut all: Vec<Value> = shown.collect();
         all.push(list);
         all.push(self.one.call("p2p_get_merkle_clock", &json!({})));

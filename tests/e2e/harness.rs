@@ -484,7 +484,7 @@ impl Random {
             Ok(seed) => seed.parse().expect("E2E_SEED is a number"),
             Err(_) => getrandom::u64().expect("randomness"),
         };
-        println!("E2E_SEED={seed}");
+        eprintln!("E2E_SEED={seed}");
         Random(seed | 1)
     }
 

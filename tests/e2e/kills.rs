@@ -237,5 +237,5 @@ fn what_was_acknowledged_is_there_after_every_kill() {
         ledger.compare(&mut server, true);
     }
     assert!(answered > KILLS, "the clients wrote between the kills: {answered}");
-    println!("{answered} calls were answered between {KILLS} kills");
+    eprintln!("{answered} calls were answered between {KILLS} kills");
 }
