@@ -4,14 +4,16 @@
 //! core's order. While one sync runs, the next group gathers: the more callers, the fewer syncs
 //! each of them costs.
 //!
+//! What was handed over and not yet committed when a commit fails is dropped, with the core that it
+//! came from: its *era* is over. A ticket knows its era, so that whoever asks for it late is told
+//! that it failed, and does not take the commits of the next era for its own.
+//!
 //! Two things keep the two sides from waking each other more often than they must. A caller lets
 //! whoever else is ready hand its changes over before it wakes the committer. And the committer
 //! wakes one task of the runtime, the herald, which answers all callers of the group.
 
-use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,12 +26,32 @@ use super::CallError;
 
 /// How long nothing must come before the log is moved into the database.
 const IDLE: Duration = Duration::from_millis(200);
-/// Failed groups that are remembered for callers who have not asked yet. A caller asks within the
-/// turn in which it handed its changes over; a group fails at most every half second.
-const REMEMBERED_FAILURES: usize = 16;
 
-/// The number of a batch; a batch is on disk once the committed number has reached it.
-pub(super) type Ticket = u64;
+/// A place in the order of the batches.
+#[derive(Clone)]
+pub(super) struct Ticket {
+    number: u64,
+    era: Arc<Era>,
+}
+
+/// The time from one taking up of the core to the next.
+#[derive(Default)]
+struct Era {
+    /// The number of the last batch on disk.
+    committed: AtomicU64,
+    /// Why no batch after that will be.
+    failed: OnceLock<CallError>,
+}
+
+impl Ticket {
+    /// Whether everything up to it is on disk; `None`: not yet.
+    fn kept(&self) -> Option<Kept> {
+        if self.era.committed.load(Ordering::Acquire) >= self.number {
+            return Some(Ok(()));
+        }
+        self.era.failed.get().cloned().map(Err)
+    }
+}
 
 type Kept = Result<(), CallError>;
 
@@ -38,15 +60,18 @@ pub(super) trait Fallback: Send {
     /// A commit failed. Nothing may be shown before the core is what the store has: take the
     /// core's lock, then call `refuse` (which drops what is queued), then take the core up anew.
     fn commit_failed(&self, store: &Store, error: &CommitError, refuse: &mut dyn FnMut());
-    /// The disk takes writes again, and this is the store, opened anew.
-    fn recovered(&self, store: &Store);
+    /// The disk takes writes again, and this is the store, opened anew. Takes the core up anew in
+    /// the same way. Returns whether it could be read.
+    fn recovered(&self, store: &Store, refuse: &mut dyn FnMut()) -> bool;
 }
 
 #[derive(Default)]
 struct Queue {
     batches: Vec<Changes>,
     probes: Vec<oneshot::Sender<Kept>>,
-    handed_over: Ticket,
+    /// The number of the last batch.
+    handed_over: u64,
+    era: Arc<Era>,
     stop: bool,
 }
 
@@ -54,9 +79,6 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     came: Condvar,
-    /// Everything up to here is settled: on disk, or refused.
-    settled: AtomicU64,
-    refused: Mutex<VecDeque<(RangeInclusive<Ticket>, CallError)>>,
     waiting: Mutex<Vec<(Ticket, oneshot::Sender<Kept>)>>,
     news: Notify,
     ended: AtomicBool,
@@ -70,13 +92,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// What came of everything up to `ticket`; `None` while it is under way.
-    fn outcome(&self, ticket: Ticket) -> Option<Kept> {
-        if self.settled.load(Ordering::Acquire) < ticket {
-            return self.ended.load(Ordering::Acquire).then_some(Err(CallError::Stopping));
-        }
-        let refused = lock(&self.refused);
-        let refusal = refused.iter().find(|(tickets, _)| tickets.contains(&ticket));
-        Some(refusal.map_or(Ok(()), |(_, error)| Err(error.clone())))
+    fn outcome(&self, ticket: &Ticket) -> Option<Kept> {
+        let ended = || self.ended.load(Ordering::Acquire).then_some(Err(CallError::Stopping));
+        ticket.kept().or_else(ended)
+    }
+
+    /// Drops what is queued, and tells those who wait for it why. Only under the core's lock:
+    /// nobody hands anything over then.
+    fn end_era(&self, why: &CallError) {
+        let mut queue = lock(&self.queue);
+        queue.batches.clear();
+        let next = Era { committed: queue.handed_over.into(), failed: OnceLock::new() };
+        let over = std::mem::replace(&mut queue.era, Arc::new(next));
+        // Only the committer ends eras, each of them once.
+        let _first = over.failed.set(why.clone());
     }
 }
 
@@ -102,20 +131,20 @@ impl Committer {
         Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues what changed, behind all that was queued before, and returns the number to wait for.
-    /// The committer is woken by whoever waits, or finds it by itself a little later.
+    /// Queues what changed, behind all that was queued before, and returns what to wait for. The
+    /// committer is woken by whoever waits, or finds it by itself a little later.
     pub(super) fn hand_over(&self, changes: Changes) -> Ticket {
         let mut queue = lock(&self.shared.queue);
         if !changes.is_empty() {
             queue.handed_over += 1;
             queue.batches.push(changes);
         }
-        queue.handed_over
+        Ticket { number: queue.handed_over, era: queue.era.clone() }
     }
 
     /// Waits until everything up to `ticket` is on disk.
     pub(super) async fn kept(&self, ticket: Ticket) -> Kept {
-        if let Some(kept) = self.shared.outcome(ticket) {
+        if let Some(kept) = self.shared.outcome(&ticket) {
             return kept;
         }
         // Whoever else is ready hands its changes over first, into the same group.
@@ -124,7 +153,7 @@ impl Committer {
         let (done, kept) = oneshot::channel();
         {
             let mut waiting = lock(&self.shared.waiting);
-            if let Some(kept) = self.shared.outcome(ticket) {
+            if let Some(kept) = self.shared.outcome(&ticket) {
                 return kept;
             }
             waiting.push((ticket, done));
@@ -162,7 +191,7 @@ impl Committer {
 async fn herald(shared: Arc<Shared>) {
     loop {
         shared.news.notified().await;
-        lock(&shared.waiting).retain_mut(|(ticket, done)| match shared.outcome(*ticket) {
+        lock(&shared.waiting).retain_mut(|(ticket, done)| match shared.outcome(ticket) {
             None => true,
             Some(kept) => {
                 let (nobody, _) = oneshot::channel();
@@ -178,24 +207,32 @@ async fn herald(shared: Arc<Shared>) {
 }
 
 fn run(mut store: Store, shared: &Shared, fallback: &dyn Fallback) {
-    while let Some(mut group) = next_group(shared, &mut store) {
+    let mut refusing = false;
+    while let Some(group) = next_group(shared, &mut store) {
+        if !group.batches.is_empty() {
+            match store.commit(&group.batches) {
+                Ok(()) => {
+                    shared.commits.store(store.commits(), Ordering::Relaxed);
+                    group.era.committed.store(group.handed_over, Ordering::Release);
+                }
+                Err(error) => {
+                    refusing = true;
+                    tracing::error!("writing is refused from now on: {error}");
+                    let why = CallError::StoreFailed { reason: error.to_string() };
+                    fallback.commit_failed(&store, &error, &mut || shared.end_era(&why));
+                }
+            }
+            shared.news.notify_one();
+        }
         if !group.probes.is_empty() {
-            let kept = probe(&mut store, fallback);
-            for done in group.probes.drain(..) {
+            // Several callers may have asked before the first was answered.
+            let kept = if refusing { probe(&mut store, shared, fallback) } else { Ok(()) };
+            refusing = kept.is_err();
+            for done in group.probes {
+                // A caller that went away does not want to know.
                 let _gone = done.send(kept.clone());
             }
         }
-        if group.batches.is_empty() {
-            continue;
-        }
-        match store.commit(&group.batches) {
-            Ok(()) => {
-                shared.commits.store(store.commits(), Ordering::Relaxed);
-                shared.settled.store(group.handed_over, Ordering::Release);
-            }
-            Err(error) => refuse_all(&store, shared, fallback, &error),
-        }
-        shared.news.notify_one();
     }
     if let Err(error) = store.close() {
         tracing::warn!("the store was not closed cleanly, nothing is lost: {error}");
@@ -209,8 +246,8 @@ fn next_group(shared: &Shared, store: &mut Store) -> Option<Queue> {
         if !queue.batches.is_empty() || !queue.probes.is_empty() {
             let batches = std::mem::take(&mut queue.batches);
             let probes = std::mem::take(&mut queue.probes);
-            let handed_over = queue.handed_over;
-            return Some(Queue { batches, probes, handed_over, stop: false });
+            let (handed_over, era) = (queue.handed_over, queue.era.clone());
+            return Some(Queue { batches, probes, handed_over, era, stop: false });
         }
         if queue.stop {
             return None;
@@ -228,29 +265,18 @@ fn next_group(shared: &Shared, store: &mut Store) -> Option<Queue> {
     }
 }
 
-fn refuse_all(store: &Store, shared: &Shared, fallback: &dyn Fallback, error: &CommitError) {
-    tracing::error!("writing is refused from now on: {error}");
-    fallback.commit_failed(store, error, &mut || {
-        // Under the core's lock: nobody hands anything over now.
-        let mut queue = lock(&shared.queue);
-        queue.batches.clear();
-        let tickets = shared.settled.load(Ordering::Acquire) + 1..=queue.handed_over;
-        let mut refused = lock(&shared.refused);
-        refused.truncate(REMEMBERED_FAILURES - 1);
-        refused.push_front((tickets, CallError::StoreFailed { reason: error.to_string() }));
-        shared.settled.store(queue.handed_over, Ordering::Release);
-    });
-}
-
-fn probe(store: &mut Store, fallback: &dyn Fallback) -> Kept {
-    let failed = |reason: String| Err(CallError::StoreFailed { reason });
-    if let Err(error) = store.probe() {
-        return failed(error.to_string());
+fn probe(store: &mut Store, shared: &Shared, fallback: &dyn Fallback) -> Kept {
+    let failed = |reason: String| CallError::StoreFailed { reason };
+    store.probe().map_err(|error| failed(error.to_string()))?;
+    store.reopen().map_err(|error| failed(error.to_string()))?;
+    let why = failed("it was opened anew just now.".into());
+    let could_be_read = fallback.recovered(store, &mut || shared.end_era(&why));
+    shared.news.notify_one();
+    match could_be_read {
+        true => {
+            tracing::info!("the store can be written again");
+            Ok(())
+        }
+        false => Err(failed("its tasks could not be read again; see the log.".into())),
     }
-    if let Err(error) = store.reopen() {
-        return failed(error.to_string());
-    }
-    fallback.recovered(store);
-    tracing::info!("the store can be written again");
-    Ok(())
 }

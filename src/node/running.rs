@@ -239,7 +239,7 @@ impl Node {
         for (give, claimed) in gifts {
             let payload = core.texts.payload(claimed.task.key);
             // A worker that went away in this very moment keeps the lease until its session ends.
-            let _gone = give.send(Gift { claimed, ticket, payload });
+            let _gone = give.send(Gift { claimed, ticket: ticket.clone(), payload });
         }
         let alarm = core.scheduler.next_deadline();
         if alarm.is_some_and(|at| core.alarm.is_none_or(|set| at < set)) {
@@ -361,18 +361,25 @@ impl Fallback for Anew {
             if let Err(error) = &anew {
                 tracing::error!("the tasks could not be read again: {error}");
             }
-            let (reason, unreadable) = (error.to_string(), anew.is_err());
+            // What failed first says more than that the store was closed since.
+            let first = core.failed.take().map(|failed| failed.reason);
+            let (reason, unreadable) = (first.unwrap_or(error.to_string()), anew.is_err());
             core.failed = Some(Failed { reason, tried: Instant::now(), unreadable });
         });
     }
 
-    fn recovered(&self, store: &Store) {
-        self.with_core(|core, now| match core.take_up_anew(store, now) {
-            Ok(()) => core.failed = None,
-            Err(error) => tracing::error!("the tasks could not be read again: {error}"),
+    fn recovered(&self, store: &Store, refuse: &mut dyn FnMut()) -> bool {
+        let mut could_be_read = false;
+        self.with_core(|core, now| {
+            refuse();
+            match core.take_up_anew(store, now) {
+                Ok(()) => (core.failed, could_be_read) = (None, true),
+                Err(error) => tracing::error!("the tasks could not be read again: {error}"),
+            }
         });
         if let Some(inner) = self.0.upgrade() {
             inner.alarm.notify_one();
         }
+        could_be_read
     }
 }

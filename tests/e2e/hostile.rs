@@ -114,10 +114,12 @@ fn a_line_that_is_too_long_is_answered_under_its_id_if_it_has_one() {
             client.send_bytes(format!("{line}\n").as_bytes());
             let answer = client.answer(id);
             assert_eq!(error_code(&answer), -32600, "{door:?}");
-            assert!(answer["error"]["message"].as_str().unwrap().ends_with("code: too_large"));
+            assert!(
+                answer["error"]["message"].as_str().expect("a text").ends_with("code: too_large")
+            );
         }
         client.send_bytes(format!("{filler}\n").as_bytes());
-        assert!(client.fault()["message"].as_str().unwrap().ends_with("code: too_large"));
+        assert!(client.fault()["message"].as_str().expect("a text").ends_with("code: too_large"));
         client.submit("a");
     }
 }
@@ -197,7 +199,9 @@ fn calls_beyond_what_may_be_in_flight_are_refused_and_the_others_go_on() {
         }
         let ping = client.request("ping", &json!({}));
         let refusal = client.answer(ping);
-        assert!(refusal["error"]["message"].as_str().unwrap().ends_with("code: overloaded"));
+        assert!(
+            refusal["error"]["message"].as_str().expect("a text").ends_with("code: overloaded")
+        );
         let mut other = home.connect();
         other.introduce();
         for number in 0..256 {

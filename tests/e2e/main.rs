@@ -1,7 +1,14 @@
 //! The built binary, run as a process, seen from outside: what it prints where, and how it exits.
 
+mod commands;
+mod errors;
 mod harness;
 mod hostile;
+mod kills;
+mod mcp_json;
+mod one_node;
+mod python_client;
 mod sessions;
+mod store_failure;
 mod takeover;
 mod usage;

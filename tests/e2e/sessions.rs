@@ -123,7 +123,7 @@ fn commands_share_the_state_of_a_running_server() {
     assert_eq!(server.take()["task"], json!(null), "a command's lease outlives the command");
     home.json(&["complete", "--task-id", "a", "--result", "7"]);
     assert_eq!(server.show("a")["result"], 7);
-    assert_eq!(home.json(&["status"]), server.status());
+    assert_eq!(home.status(), server.status());
     assert_eq!(home.node(), server.id(), "commands do not become the node beside a server");
     server.close();
 }
@@ -135,7 +135,7 @@ fn commands_share_their_state_where_no_server_runs() {
     home.json(&[&submit[..], &["unit-test"]].concat());
     let fence = home.json(&["next"])["lease"]["fence"].to_string();
     home.json(&["complete", "--task-id", "a", "--fence", &fence]);
-    assert_eq!(home.json(&["status"])["completed_tasks"], 1);
+    assert_eq!(home.status()["completed_tasks"], 1);
     assert_eq!(home.start().state("a"), "completed");
 }
 

@@ -173,7 +173,7 @@ struct Ledger {
 fn work(home: &Home, name: &str, all: u64, ledger: &Ledger, server: &Mutex<Option<u32>>) {
     let start = || {
         let new = home.start();
-        *server.lock().unwrap() = Some(new.id());
+        *server.lock().expect("no client panicked") = Some(new.id());
         new
     };
     let mut current = start();
@@ -182,7 +182,7 @@ fn work(home: &Home, name: &str, all: u64, ledger: &Ledger, server: &Mutex<Optio
             current = start();
         }
     }
-    *server.lock().unwrap() = None;
+    *server.lock().expect("no client panicked") = None;
 }
 
 /// `None`: the server was killed.
@@ -201,7 +201,7 @@ fn step(server: &mut Server, name: &str, ledger: &Ledger) -> Option<()> {
     let call = server.start_call(MARK, &report);
     let answer = server.try_answer(call)?;
     assert_eq!(answer["result"]["isError"], false, "{name} holds {task_id}: {answer}");
-    let mut acknowledged = ledger.acknowledged.lock().unwrap();
+    let mut acknowledged = ledger.acknowledged.lock().expect("no client panicked");
     let before = acknowledged.insert(task_id.to_owned(), name.to_owned());
     assert_eq!(before, None, "{task_id} was completed twice");
     Some(())
@@ -223,28 +223,32 @@ fn tasks_are_completed_once_while_the_node_is_killed_again_and_again() {
             scope.spawn(move || work(home, &format!("client-{number}"), ALL, ledger, server));
         }
         eventually("three clients", || {
-            servers.iter().all(|server| server.lock().unwrap().is_some()).then_some(())
+            servers
+                .iter()
+                .all(|server| server.lock().expect("no client panicked").is_some())
+                .then_some(())
         });
         first.kill();
         for kill in 1..8_u64 {
             // Between two kills some work is done, so that each hits another moment.
             eventually("some completions", || {
-                let done = ledger.acknowledged.lock().unwrap().len() as u64;
+                let done = ledger.acknowledged.lock().expect("no client panicked").len() as u64;
                 (done >= kill * ALL / 10).then_some(())
             });
             eventually("a node to kill", || {
                 let node = home.node();
-                let one_of_ours =
-                    |server: &&Mutex<Option<u32>>| *server.lock().unwrap() == Some(node);
+                let one_of_ours = |server: &&Mutex<Option<u32>>| {
+                    *server.lock().expect("no client panicked") == Some(node)
+                };
                 let server = servers.iter().find(one_of_ours)?;
-                kill_client(&mut server.lock().unwrap());
+                kill_client(&mut server.lock().expect("no client panicked"));
                 Some(())
             });
         }
     });
     let mut last = home.start();
     assert_eq!(last.status()["completed_tasks"], ALL);
-    for (task_id, name) in ledger.acknowledged.lock().unwrap().iter() {
+    for (task_id, name) in ledger.acknowledged.lock().expect("no client panicked").iter() {
         assert_eq!(last.show(task_id)["result"], **name, "the outcome that was acknowledged");
     }
 }
