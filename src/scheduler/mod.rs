@@ -1,5 +1,6 @@
 //! The core: pure, synchronous, no clock, no I/O, no ambient randomness.
 
+mod bit_slices;
 mod clock;
 mod heap;
 mod ownership;
