@@ -1,15 +1,51 @@
-//! The core: pure, synchronous, no clock, no I/O, no ambient randomness.
+//! The core: pure, synchronous, no clock, no I/O, no ambient randomness, ordered iteration.
+//!
+//! [`P2PWorkflowScheduler`] is one peer's state machine: calls and time go in, answers and
+//! [`Changes`] come out. Whoever drives it keeps the changes, in order, before it answers.
+//!
+//! ```text
+//!   calls, time ──▶ machine ──▶ answers          record   what is known of a task, and how two merge
+//!                     │  └────▶ Changes          table    records, what is derived from them, indices
+//!   submit claim mark merge view                 ready    what may be claimed now, best first
+//!                     │                          members  who else is there
+//!   clock  heap  ownership  tags  limits
+//! ```
 
 mod bit_slices;
+mod calls;
+mod changes;
+mod claim;
 mod clock;
+mod config;
+mod dependencies;
 mod heap;
+mod key_set;
+pub mod limits;
+mod machine;
+mod mark;
+mod members;
+mod merge;
 mod ownership;
+mod ready;
+mod record;
+mod rejection;
+mod settle;
+mod submit;
+mod table;
 mod tags;
+mod view;
 
+pub use calls::*;
+pub use changes::{Changes, Conflict, Duplicate, Kept, KeptTask, TaskChange};
 pub use clock::{ClockOrder, MerkleClock, vector_root};
+pub use config::Config;
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
+pub use machine::{Jitter, P2PWorkflowScheduler};
+pub use members::{Heartbeat, Liveness};
 pub use ownership::{
     Candidates, Distance, HammingDistanceError, Hash256, ParseHashError,
     calculate_hamming_distance, combined_hash, task_hash, tie,
 };
+pub use record::{Body, Class, Dot, Lease, Outcome, Phase, Record, Spec};
+pub use rejection::Rejection;
 pub use tags::{ParseTagError, TagSet, WorkflowTag};

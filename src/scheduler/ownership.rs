@@ -61,6 +61,24 @@ impl Hash256 {
         Sha256::new_with_prefix(bytes).into()
     }
 
+    /// The hash with these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        }
+        Self(words)
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(self.0) {
+            bytes.copy_from_slice(&word.to_be_bytes());
+        }
+        bytes
+    }
+
     /// 64 lowercase hexadecimal digits.
     pub fn to_hex(&self) -> String {
         self.to_string()
@@ -89,11 +107,7 @@ impl Hash256 {
 
 impl From<Sha256> for Hash256 {
     fn from(hasher: Sha256) -> Self {
-        let mut words = [0; 4];
-        for (word, bytes) in words.iter_mut().zip(hasher.finalize().chunks_exact(8)) {
-            *word = bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
-        }
-        Self(words)
+        Self::from_bytes(hasher.finalize().into())
     }
 }
 

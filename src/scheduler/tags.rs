@@ -101,6 +101,14 @@ impl TagSet {
         self.0 != before
     }
 
+    /// The set that these bits are; `None` where one stands for no tag.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        match bits >> WorkflowTag::ALL.len() {
+            0 => Some(Self(bits)),
+            _ => None,
+        }
+    }
+
     /// Whether the tag is in the set.
     pub const fn contains(self, tag: WorkflowTag) -> bool {
         self.0 & tag.bit() != 0
@@ -114,6 +122,11 @@ impl TagSet {
     /// Whether the two sets share a tag.
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// One bit a tag, the first of [`WorkflowTag::ALL`] lowest: what a spec's hash covers.
+    pub const fn bits(self) -> u8 {
+        self.0
     }
 
     /// The tags, in order.

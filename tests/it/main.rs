@@ -1,3 +1,14 @@
 //! Tests of behaviour seen from outside the library.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
+
+mod dependencies;
+mod histories;
+mod leases;
+mod node;
+mod order;
+mod original_defects;
 mod original_vectors;
+mod support;
+mod transcripts;
+mod turns;

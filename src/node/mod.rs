@@ -1,0 +1,34 @@
+//! The running node: one per data folder, whoever needs it first becomes it.
+//!
+//! ```text
+//!   door ──▶ Session ──▶ lock the core ─▶ apply ─▶ hand the changes over ─▶ unlock
+//!                              │                          │
+//!                              │                   committer's thread: all that waits goes into
+//!                              │                   one transaction with one sync
+//!                              ▼                          │
+//!                     answer ◀── wait until on disk ◀─────┘
+//! ```
+//!
+//! The lock is a `tokio::sync::Mutex`, held for microseconds and never across I/O. An answer, also
+//! to a question, leaves only after the sync that covers what it shows. A failed commit drops the
+//! core and takes it up again from the disk before anyone is answered; from then on calls that
+//! write are refused until the disk takes a write again, and calls that read go on.
+//!
+//! [`attach`] is the way in: it makes this process the node, or connects it to the one that is.
+//! Everything that differs between operating systems is in `local` and [`stdio`].
+
+mod attach;
+mod calls;
+mod committer;
+mod local;
+mod running;
+mod session;
+pub mod stdio;
+
+pub use attach::{AttachError, Attached, Options, attach, default_folder, find, was_stopped};
+pub use calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
+pub use local::{LocalStream, terminated};
+pub use running::Node;
+pub use session::{Hello, Session, random_worker};
+
+pub use crate::store::Durability;

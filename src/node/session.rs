@@ -1,0 +1,387 @@
+//! A session: one connection of one worker, and the calls it makes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, oneshot};
+
+use crate::scheduler::{
+    Caller, Claimed, Filter, LeaseTerm, Mark, Marked, NothingReady, Now, P2PTask, Page,
+    PeerUpdated, Status, Submitted, Want,
+};
+
+use super::calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
+use super::running::{Core, Gift, Node, Waiter};
+
+/// Results of dependencies that come with a task, at most, in bytes: what a worker can read.
+const MAX_DEPENDENCY_RESULTS: usize = 1024 * 1024;
+
+/// Who opens a session.
+#[derive(Clone, Debug, Default)]
+pub struct Hello {
+    /// The worker; `None` for a new one, made at random. Workers are never numbered: numbers
+    /// repeat after a node was replaced.
+    pub worker: Option<String>,
+    /// For a worker that comes back after its node was replaced: the leases it learned of, as
+    /// task id and fence. What it was given without learning of it goes back to the queue.
+    pub leases: Option<Vec<(String, u64)>>,
+}
+
+/// One connection of one worker. Clones are the same session.
+#[derive(Clone, Debug)]
+pub struct Session(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    node: Node,
+    caller: Caller,
+    leases: Option<Vec<(String, u64)>>,
+    attached: OnceCell<()>,
+}
+
+impl Session {
+    pub(super) fn new(node: Node, hello: Hello) -> Self {
+        let worker = hello.worker.unwrap_or_else(random_worker);
+        let session = Session(Arc::new(Inner {
+            node,
+            caller: Caller { worker: worker.into() },
+            leases: hello.leases,
+            attached: OnceCell::new(),
+        }));
+        // A worker that comes back must be attached before the grace of its leases is over, also
+        // if it says nothing more.
+        let soon = session.clone();
+        tokio::spawn(async move {
+            if let Err(error) = soon.attach().await {
+                tracing::debug!("a session could not be attached: {error}");
+            }
+        });
+        session
+    }
+
+    /// The worker's id.
+    #[must_use]
+    pub fn worker(&self) -> &Arc<str> {
+        &self.0.caller.worker
+    }
+
+    /// Commands are processes of their own: what they lease runs on time.
+    fn is_command_line(&self) -> bool {
+        *self.0.caller.worker == *Caller::COMMAND_LINE
+    }
+
+    async fn attach(&self) -> Result<(), CallError> {
+        if self.is_command_line() {
+            return Ok(());
+        }
+        let attach = || async {
+            let (worker, leases) = (self.worker().clone(), self.0.leases.as_deref());
+            let attach = |core: &mut Core, now| {
+                *core.sessions.entry(worker.clone()).or_insert(0) += 1;
+                core.scheduler.attach(now, &worker, leases);
+            };
+            self.0.node.apply(attach).await.map(drop)
+        };
+        self.0.attached.get_or_try_init(attach).await.copied()
+    }
+
+    /// The session ended: what its worker holds goes back at once, unless the worker has another.
+    ///
+    /// # Errors
+    /// [`CallError`]; the leases then go back when the node is next opened.
+    pub async fn end(&self) -> Result<(), CallError> {
+        if self.0.attached.get().is_none() {
+            return Ok(());
+        }
+        let worker = self.worker().clone();
+        let end = |core: &mut Core, now| {
+            let left = core.sessions.get_mut(&worker).map_or(0, |count| {
+                *count -= 1;
+                *count
+            });
+            if left == 0 {
+                core.sessions.remove(&worker);
+                core.scheduler.dismiss(now, &worker);
+            }
+        };
+        let ((), ticket) = self.0.node.apply(end).await?;
+        self.0.node.kept(ticket).await
+    }
+
+    /// Hands a task in.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn submit(&self, task: P2PTask) -> Result<Submitted, CallError> {
+        self.0.node.writable().await?;
+        Ok(self.0.node.call(|scheduler, now| scheduler.submit(now, task)).await??)
+    }
+
+    /// Takes a task to run, waiting up to `wait` for one, or until `cancelled` is done.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn next(
+        &self,
+        mut want: Want,
+        wait: Duration,
+        cancelled: impl Future<Output = ()> + Send,
+    ) -> Result<Next, CallError> {
+        want.check()?;
+        if want.lease == LeaseTerm::Session && self.is_command_line() {
+            want.lease = LeaseTerm::Timed(0);
+        }
+        self.0.node.writable().await?;
+        self.attach().await?;
+        let (asked, ticket) =
+            self.0.node.apply(|core, now| self.ask(core, now, want, wait)).await?;
+        match asked {
+            Asked::Given(claimed) => self.given((claimed, ticket)).await,
+            Asked::Nothing(nothing) => {
+                self.0.node.kept(ticket).await?;
+                Ok(Next::Nothing(nothing))
+            }
+            Asked::InLine(line) => self.wait(line, wait, cancelled).await,
+        }
+    }
+
+    /// Claims a task, or stands in line for one.
+    fn ask(&self, core: &mut Core, now: Now, want: Want, wait: Duration) -> Asked {
+        let caller = self.0.caller.clone();
+        match core.scheduler.claim(now, &caller, &want) {
+            Ok(claimed) => Asked::Given(Box::new(claimed)),
+            Err(nothing) if wait.is_zero() => Asked::Nothing(nothing),
+            Err(nothing) => {
+                let (give, gift) = oneshot::channel();
+                let number = core.next_waiter;
+                core.next_waiter += 1;
+                core.waiters.push_back(Waiter { number, caller, want, give });
+                Asked::InLine(InLine { number, gift, nothing })
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        mut line: InLine,
+        wait: Duration,
+        cancelled: impl Future<Output = ()> + Send,
+    ) -> Result<Next, CallError> {
+        let was_cancelled = tokio::select! {
+            gift = &mut line.gift => match gift {
+                Ok(gift) => return self.given(gift).await,
+                Err(_) => return Err(CallError::Stopping),
+            },
+            () = tokio::time::sleep(wait) => false,
+            () = cancelled => true,
+        };
+        let leave = |core: &mut Core, _| core.waiters.retain(|other| other.number != line.number);
+        self.0.node.apply(leave).await?;
+        // It may have come while the line was left.
+        match line.gift.try_recv() {
+            Ok((claimed, _)) if was_cancelled => {
+                self.give_back(&claimed).await?;
+                Ok(Next::Nothing(line.nothing))
+            }
+            Ok(gift) => self.given(gift).await,
+            Err(_) => Ok(Next::Nothing(line.nothing)),
+        }
+    }
+
+    /// Hands back a task that the worker will not learn of.
+    async fn give_back(&self, claimed: &Claimed) -> Result<(), CallError> {
+        self.mark(&claimed.task.task_id, Mark::Released, Some(claimed.fence)).await.map(drop)
+    }
+
+    /// Waits until a task is given for good, and adds the texts that its worker needs.
+    async fn given(&self, (claimed, ticket): Gift) -> Result<Next, CallError> {
+        self.0.node.kept(ticket).await?;
+        let mut given = Given {
+            claimed: *claimed,
+            payload: None,
+            dependency_results: Vec::new(),
+            omitted_results: Vec::new(),
+        };
+        match self.add_texts(&mut given).await {
+            Ok(()) => Ok(Next::Given(Box::new(given))),
+            Err(error) => {
+                self.give_back(&given.claimed).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn add_texts(&self, given: &mut Given) -> Result<(), CallError> {
+        let task = &given.claimed.task;
+        let (key, has_payload) = (task.key, task.has_payload);
+        if has_payload {
+            given.payload = self.0.node.read(move |reader| reader.payload(key)).await?;
+        }
+        match task.depends_on.is_empty() {
+            true => Ok(()),
+            false => self.add_dependency_results(key, given).await,
+        }
+    }
+
+    async fn add_dependency_results(&self, key: u64, given: &mut Given) -> Result<(), CallError> {
+        let with_result = self.0.node.call(|core, _| core.dependency_results(key)).await?;
+        let with_result: BTreeMap<Arc<str>, u64> = with_result.into_iter().collect();
+        let mut room = MAX_DEPENDENCY_RESULTS;
+        for id in &given.claimed.task.depends_on {
+            let Some(key) = with_result.get(id).copied() else {
+                given.dependency_results.push((id.clone(), None));
+                continue;
+            };
+            let result = self.0.node.read(move |reader| reader.result(key)).await?;
+            let size = result.as_ref().map_or(0, String::len);
+            if size > room {
+                given.omitted_results.push(id.clone());
+            } else {
+                room -= size;
+                given.dependency_results.push((id.clone(), result));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports on a task, or cancels it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn mark(
+        &self,
+        task_id: &str,
+        mark: Mark,
+        fence: Option<u64>,
+    ) -> Result<Marked, CallError> {
+        self.0.node.writable().await?;
+        self.attach().await?;
+        let caller = &self.0.caller;
+        let mark =
+            self.0.node.call(|scheduler, now| scheduler.mark(now, caller, task_id, mark, fence));
+        Ok(mark.await??)
+    }
+
+    /// Counts, and the clock's root.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn status(&self) -> Result<Status, CallError> {
+        self.0.node.call(|scheduler, now| scheduler.status(now)).await
+    }
+
+    /// Syncs since the node started, one for each group of calls.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.0.node.commits()
+    }
+
+    /// Counts, and one page of tasks.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list(&self, filter: Filter) -> Result<(Status, Page), CallError> {
+        let list = self.0.node.call(|scheduler, now| {
+            Ok::<_, CallError>((scheduler.status(now), scheduler.list(now, &filter)?))
+        });
+        list.await?
+    }
+
+    /// Counts, and one task with its texts.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn show(&self, task_id: &str) -> Result<(Status, Shown), CallError> {
+        let show = self.0.node.call(|scheduler, now| {
+            Ok::<_, CallError>((scheduler.status(now), scheduler.show(now, task_id)?))
+        });
+        let (status, task) = show.await??;
+        let (key, has_payload, has_result) = (task.key, task.has_payload, task.has_result);
+        let texts = self.0.node.read(move |reader| {
+            let payload = if has_payload { reader.payload(key)? } else { None };
+            let result = if has_result { reader.result(key)? } else { None };
+            Ok((payload, result))
+        });
+        let (payload, result) = texts.await?;
+        Ok((status, Shown { task, payload, result }))
+    }
+
+    /// Takes in a clock that a peer reported.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn update_peer(
+        &self,
+        peer_id: &str,
+        clock: ReportedClock,
+    ) -> Result<PeerUpdated, CallError> {
+        self.0.node.writable().await?;
+        let update = self.0.node.call(|scheduler, now| {
+            let ReportedClock { node_id, vector, merkle_root } = &clock;
+            scheduler.update_peer(now, peer_id, node_id, vector, merkle_root)
+        });
+        Ok(update.await??)
+    }
+
+    /// This peer's clock.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn clock(&self) -> Result<ClockView, CallError> {
+        let clock = self.0.node.call(|scheduler, _| {
+            let clock = scheduler.clock();
+            ClockView {
+                node_id: clock.node_id().to_owned(),
+                vector: clock.vector().clone(),
+                merkle_root: clock.merkle_root(),
+            }
+        });
+        clock.await
+    }
+
+    /// Puts a failed task back into the queue with all its attempts.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn requeue(&self, task_id: &str) -> Result<Marked, CallError> {
+        self.0.node.writable().await?;
+        Ok(self.0.node.call(|scheduler, now| scheduler.requeue(now, task_id)).await??)
+    }
+
+    /// Changes the priority in force of a task.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn reprioritize(&self, task_id: &str, priority: u8) -> Result<Marked, CallError> {
+        self.0.node.writable().await?;
+        let call =
+            self.0.node.call(|scheduler, now| scheduler.reprioritize(now, task_id, priority));
+        Ok(call.await??)
+    }
+}
+
+/// What came of asking for a task.
+enum Asked {
+    Given(Box<Claimed>),
+    Nothing(NothingReady),
+    InLine(InLine),
+}
+
+/// A place in the line of those who wait.
+struct InLine {
+    number: u64,
+    gift: oneshot::Receiver<Gift>,
+    /// Why there was nothing when it was taken.
+    nothing: NothingReady,
+}
+
+/// A new worker's id.
+///
+/// # Panics
+/// Without the operating system's randomness: nothing here works then, the key least.
+#[must_use]
+pub fn random_worker() -> String {
+    let random = getrandom::u64().expect("the operating system has randomness");
+    format!("worker-{random:016x}")
+}

@@ -1,0 +1,98 @@
+//! What a call changed, for whoever keeps it: all of one [`Changes`] goes to disk in one
+//! transaction, in the order in which they came, before anything that shows them is answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::record::{Dot, Record};
+
+/// Everything that one or more calls changed. Later entries for the same key replace earlier ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Records, new and changed.
+    pub tasks: Vec<TaskChange>,
+    /// Counters of the shown clock that rose: peer, counter.
+    pub clock: Vec<(Arc<str>, u64)>,
+    /// Counters of the replication vector that rose.
+    pub have: Vec<Dot>,
+    /// Specs that lost a merge against another under the same id.
+    pub conflicts: Vec<Conflict>,
+    /// Second runs that were found.
+    pub duplicates: Vec<Duplicate>,
+}
+
+impl Changes {
+    /// Whether there is nothing to keep.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Changes::default()
+    }
+}
+
+/// One record to keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskChange {
+    /// The store's integer key: rises in the order of arrival, never used twice.
+    pub key: u64,
+    /// The record, whole.
+    pub record: Record,
+    /// How many leases this node gave out for it.
+    pub leases_here: u32,
+    /// Whether the spec is new under this key: the first record of a task, or another spec that
+    /// won a merge. Otherwise only what can change has changed.
+    pub spec_is_new: bool,
+    /// The payload's text, where the spec is new and has one.
+    pub payload: Option<Arc<str>>,
+    /// The result's text, where this change brought one.
+    pub result: Option<Arc<str>>,
+}
+
+/// A spec that lost against another under the same id. Kept and shown, never run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The losing record, whole.
+    pub record: Record,
+    /// The losing payload's text, where it is known.
+    pub payload: Option<Arc<str>>,
+}
+
+/// A run of a task beside the one that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicate {
+    /// The task.
+    pub task_id: Arc<str>,
+    /// The peer whose run does not count.
+    pub peer: Arc<str>,
+    /// The worker at that peer.
+    pub worker: Arc<str>,
+    /// The claim that it began with.
+    pub dot: Dot,
+}
+
+/// A record as it was kept, for the scheduler to take up again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptTask {
+    /// See [`TaskChange::key`].
+    pub key: u64,
+    /// The record.
+    pub record: Record,
+    /// See [`TaskChange::leases_here`].
+    pub leases_here: u32,
+}
+
+/// What was kept of a scheduler, to take it up again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The shown clock.
+    pub clock: BTreeMap<String, u64>,
+    /// The replication vector.
+    pub have: BTreeMap<Arc<str>, u64>,
+    /// In the order of their keys.
+    pub tasks: Vec<KeptTask>,
+    /// How many conflicts were found.
+    pub conflicts: u64,
+    /// How many duplicates were found.
+    pub duplicates: u64,
+    /// The first key that no task has had.
+    pub next_key: u64,
+}

@@ -1,0 +1,344 @@
+//! The state machine: one way in per call, one deadline out, changes to keep.
+//!
+//! # How to drive it
+//! Every call takes the time as an argument ([`Now`]) and is applied at once. What it changed is
+//! taken out with [`P2PWorkflowScheduler::take_changes`] and must be on disk before anything that
+//! shows it is answered. [`P2PWorkflowScheduler::next_deadline`] says when to call
+//! [`P2PWorkflowScheduler::advance`]; an extra call does nothing. The same calls give the same
+//! answers and changes, byte for byte.
+//!
+//! # How it works
+//! A call replaces a task's record by a greater one (`put`), and `settle` brings everything that is
+//! derived from it in line: where the task stands, what its dependents wait for, whether it is in
+//! the queue, when time alone changes it. `settle` may be called at any time, for any task, and
+//! changes nothing when nothing changed.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::calls::{Now, State};
+use super::changes::{Changes, Kept, KeptTask, TaskChange};
+use super::clock::MerkleClock;
+use super::config::Config;
+use super::members::{Heartbeat, Liveness, Members};
+use super::ownership::Hash256;
+use super::ready::Ready;
+use super::record::{Dot, Record};
+use super::table::{Entry, Table, Waiting};
+
+/// Tasks looked at anew in one call of [`P2PWorkflowScheduler::advance`], so that none holds the
+/// lock for long: a few milliseconds, where a million may wait for the same point of time.
+const STEP: usize = 1_000;
+/// How often the wall clock is looked at while a delay waits for it, in milliseconds: it may jump.
+const WALL_CHECK_INTERVAL: u64 = 5_000;
+
+/// A source of random numbers for the jitter of retries.
+pub type Jitter = Box<dyn FnMut() -> u64 + Send>;
+
+/// One peer's tasks, clock and view of the swarm. See the module's page.
+pub struct P2PWorkflowScheduler {
+    pub(super) config: Config,
+    pub(super) peer: Arc<str>,
+    pub(super) actor: Arc<str>,
+    pub(super) clock: MerkleClock,
+    pub(super) have: BTreeMap<Arc<str>, u64>,
+    pub(super) members: Members,
+    pub(super) table: Table,
+    pub(super) ready: Ready,
+    /// Workers whose session is attached: their leases do not run out.
+    pub(super) attached: BTreeSet<Arc<str>>,
+    pub(super) jitter: Jitter,
+    pub(super) changes: Changes,
+    pub(super) conflicts: u64,
+    pub(super) duplicates: u64,
+    /// Specs and runs that were found to have lost, so that each counts once however often its
+    /// records come in.
+    pub(super) lost_specs: BTreeSet<(u64, Hash256)>,
+    pub(super) lost_runs: BTreeSet<Dot>,
+    /// Tasks that became pending after having been blocked, in this call.
+    pub(super) unblocked: Vec<u64>,
+    /// Whether a task became ready since this was last asked.
+    pub(super) became_ready: bool,
+    /// Where the sweep after a change of membership goes on.
+    sweep: Option<u64>,
+    now: Now,
+}
+
+impl fmt::Debug for P2PWorkflowScheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("P2PWorkflowScheduler")
+            .field("peer", &self.peer)
+            .field("clock", &self.clock)
+            .field("counts", &self.table.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+impl P2PWorkflowScheduler {
+    /// An empty scheduler of `peer`, whose writes are named by `actor` (see [`Dot`]).
+    #[must_use]
+    pub fn new(peer: &str, actor: &str, config: Config, jitter: Jitter) -> Self {
+        Self::restore(peer, actor, config, jitter, Now::default(), Kept::default())
+    }
+
+    /// Takes up what was kept. Leases of this node start again with their full duration; those of
+    /// sessions wait a grace for the session to come back.
+    #[must_use]
+    pub fn restore(
+        peer: &str,
+        actor: &str,
+        config: Config,
+        jitter: Jitter,
+        now: Now,
+        kept: Kept,
+    ) -> Self {
+        let peer: Arc<str> = peer.into();
+        let mut clock = MerkleClock::new(&*peer);
+        clock.merge(&kept.clock);
+        let ids = kept.tasks.iter().map(|task| (task.record.spec.task_id.clone(), task.key));
+        let table = Table::with_ids(ids.collect());
+        let mut scheduler = P2PWorkflowScheduler {
+            config,
+            actor: actor.into(),
+            clock,
+            have: kept.have,
+            members: Members::new(peer.clone()),
+            peer,
+            table,
+            ready: Ready::default(),
+            attached: BTreeSet::new(),
+            jitter,
+            changes: Changes::default(),
+            conflicts: kept.conflicts,
+            duplicates: kept.duplicates,
+            lost_specs: BTreeSet::new(),
+            lost_runs: BTreeSet::new(),
+            unblocked: Vec::new(),
+            became_ready: false,
+            sweep: None,
+            now,
+        };
+        scheduler.take_up(now, kept.tasks);
+        scheduler.table.skip_to(kept.next_key);
+        scheduler
+    }
+
+    fn take_up(&mut self, now: Now, tasks: Vec<KeptTask>) {
+        for KeptTask { key, record, leases_here } in tasks {
+            let mut entry = Entry::new(record, leases_here);
+            entry.state = entry.derive_state(false, |_| false);
+            self.table.insert_known(key, entry);
+            self.index_lease(now, key);
+        }
+        let keys: Vec<u64> = self.table.keys_after(None).collect();
+        for key in &keys {
+            self.table.count_dependencies(*key);
+        }
+        self.table.find_all_cycles(&keys);
+        for key in &keys {
+            self.settle(now, *key);
+        }
+        self.unblocked.clear();
+    }
+
+    /// This peer's id.
+    #[must_use]
+    pub fn peer_id(&self) -> &Arc<str> {
+        &self.peer
+    }
+
+    /// The shown clock.
+    #[must_use]
+    pub fn clock(&self) -> &MerkleClock {
+        &self.clock
+    }
+
+    /// The replication vector: `have[a] = c` means that for every write (a, ≤ c) this peer holds
+    /// that state or a greater one.
+    #[must_use]
+    pub fn have(&self) -> &BTreeMap<Arc<str>, u64> {
+        &self.have
+    }
+
+    /// Takes out what changed since this was last called.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether a task became ready since this was last called.
+    pub fn take_became_ready(&mut self) -> bool {
+        std::mem::take(&mut self.became_ready)
+    }
+
+    /// When to call [`P2PWorkflowScheduler::advance`] at the latest, on the monotonic clock.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        if self.sweep.is_some() {
+            return Some(self.now.monotonic);
+        }
+        let delayed = self.table.next_delayed().map(|wall| {
+            let wait = wall.saturating_sub(self.now.wall).min(WALL_CHECK_INTERVAL);
+            self.now.monotonic.saturating_add(wait)
+        });
+        [self.members.next_deadline(), self.table.next_wake(), delayed].into_iter().flatten().min()
+    }
+
+    /// Lets time pass: leases expire, delays end, turns come, members go down.
+    ///
+    /// Where very many tasks are due at once it stops after some of them, and the next deadline is
+    /// now.
+    pub fn advance(&mut self, now: Now) {
+        self.now = now;
+        let before = self.members.candidates().len();
+        let down = self.members.advance(now, &self.config);
+        if before != self.members.candidates().len() {
+            self.sweep = Some(0);
+        }
+        for peer in down {
+            for key in self.table.held_by(&peer) {
+                self.settle(now, key);
+            }
+        }
+        for _ in 0..STEP {
+            let Some(key) = self.table.due(now.monotonic, now.wall) else { break };
+            match self.table.entry(key).waiting {
+                Waiting::Lease(until) if until <= now.monotonic => self.end_lease(now, key),
+                _ => self.settle(now, key),
+            }
+        }
+        self.sweep(now);
+    }
+
+    /// A member's heartbeat came in.
+    pub fn heartbeat(&mut self, now: Now, peer: &Arc<str>, beat: Heartbeat) {
+        let was_down = self.members.is_down(peer);
+        let before = self.members.candidates().len();
+        self.members.heartbeat(now, &self.config, peer, beat);
+        self.membership_changed(now, peer, before, was_down);
+    }
+
+    /// The connection to a member dropped: it is suspect at once.
+    pub fn connection_lost(&mut self, now: Now, peer: &Arc<str>) {
+        self.members.connection_lost(now, &self.config, peer);
+    }
+
+    /// A member's liveness, if it is known.
+    #[must_use]
+    pub fn liveness(&self, peer: &str) -> Option<Liveness> {
+        self.members.liveness(peer)
+    }
+
+    /// Ranks the waiting tasks anew if the candidates are others than before, and takes back what
+    /// was free while the peer was down.
+    pub(super) fn membership_changed(
+        &mut self,
+        now: Now,
+        peer: &Arc<str>,
+        candidates_before: usize,
+        was_down: bool,
+    ) {
+        if candidates_before != self.members.candidates().len() {
+            self.sweep = Some(0);
+        }
+        if was_down && !self.members.is_down(peer) {
+            for key in self.table.held_by(peer) {
+                self.settle(now, key);
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Now) {
+        let Some(from) = self.sweep else { return };
+        let pending = self.table.in_state(State::Pending).from(from);
+        let keys: Vec<u64> = pending.take(STEP).collect();
+        self.sweep = match keys.last() {
+            Some(last) if keys.len() == STEP => Some(last + 1),
+            _ => None,
+        };
+        for key in keys {
+            self.settle(now, key);
+        }
+    }
+
+    /// The name of this peer's next write. Every dot taken is used.
+    pub(super) fn next_dot(&mut self) -> Dot {
+        let counter = self.have.entry(self.actor.clone()).or_insert(0);
+        *counter += 1;
+        let dot = Dot { actor: self.actor.clone(), counter: *counter };
+        self.changes.have.push(dot.clone());
+        dot
+    }
+
+    /// Counts a submission or an outcome on the shown clock.
+    pub(super) fn tick(&mut self) {
+        self.clock.tick();
+        self.changes.clock.push((self.peer.clone(), self.clock.get(&self.peer)));
+    }
+
+    /// Replaces a task's record by a greater one of this peer's making.
+    ///
+    /// # Panics
+    /// If the record is not greater: replicas would never agree on it.
+    pub(super) fn put(&mut self, now: Now, key: u64, record: Record, result: Option<Arc<str>>) {
+        let before = &self.table.entry(key).record;
+        assert_eq!(
+            record.order(before),
+            Ordering::Greater,
+            "a local change of task {:?} must be greater than what it replaces",
+            record.spec.task_id
+        );
+        self.keep(key, &record, None, result);
+        self.replace(now, key, record);
+    }
+
+    /// Hands a record to whoever keeps it.
+    pub(super) fn keep(
+        &mut self,
+        key: u64,
+        record: &Record,
+        new_spec: Option<Option<Arc<str>>>,
+        result: Option<Arc<str>>,
+    ) {
+        let leases_here = self.table.get(key).map_or(0, |entry| entry.leases_here);
+        self.changes.tasks.push(TaskChange {
+            key,
+            record: record.clone(),
+            leases_here,
+            spec_is_new: new_spec.is_some(),
+            payload: new_spec.flatten(),
+            result,
+        });
+    }
+
+    /// Puts a record in its task's place and derives everything anew.
+    pub(super) fn replace(&mut self, now: Now, key: u64, record: Record) {
+        self.leave_queue(key);
+        let entry = self.table.entry(key);
+        // A turn goes on within an epoch, a lease within its claim.
+        let goes_on = (entry.record.epoch, entry.record.phase) == (record.epoch, record.phase)
+            && entry.record.lease == record.lease
+            && matches!(entry.waiting, Waiting::Turn(_) | Waiting::Lease(_));
+        let delayed = matches!(entry.waiting, Waiting::Delay(_));
+        if delayed {
+            self.table.set_delayed(key, false);
+        }
+        self.table.set_held(key, &self.peer, false);
+        let entry = self.table.entry_mut(key);
+        if !goes_on {
+            entry.waiting = Waiting::Nothing;
+        }
+        entry.record = record;
+        self.index_lease(now, key);
+        self.settle(now, key);
+    }
+
+    /// Enters the lease of a new record, if it is held, where its holder's are looked for.
+    pub(super) fn index_lease(&mut self, now: Now, key: u64) {
+        if let Some(lease) = self.table.entry(key).record.held() {
+            self.members.holds_a_lease(now, &self.config, &lease.holder);
+            self.table.set_held(key, &self.peer, true);
+        }
+    }
+}

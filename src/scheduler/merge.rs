@@ -1,0 +1,203 @@
+//! What comes from other peers: records, and reported clocks.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::calls::{Now, PeerUpdated};
+use super::changes::{Conflict, Duplicate};
+use super::clock::{MerkleClock, vector_root};
+use super::limits::{self, MAX_CLOCK_ENTRIES, MAX_COUNTER};
+use super::machine::P2PWorkflowScheduler;
+use super::record::{Class, Record};
+use super::rejection::Rejection;
+use super::table::{Entry, Waiting};
+
+impl P2PWorkflowScheduler {
+    /// Takes in a record that a peer pushed, with the texts of its payload and result.
+    ///
+    /// The greater record stays, whole, with its own dot. A record that this peer has seen, or
+    /// seen overtaken, changes nothing; the vector rises only by a record that is next in line
+    /// (protocol rules 4 and 7).
+    pub fn merge(
+        &mut self,
+        now: Now,
+        record: Record,
+        payload: Option<Arc<str>>,
+        result: Option<Arc<str>>,
+    ) {
+        let seen = self.have.get(&record.dot.actor).copied().unwrap_or(0);
+        if record.dot.counter <= seen {
+            return;
+        }
+        if record.dot.counter == seen + 1 {
+            self.have.insert(record.dot.actor.clone(), record.dot.counter);
+            self.changes.have.push(record.dot.clone());
+        }
+        match self.table.key_of(&record.spec.task_id) {
+            None => {
+                let key = self.table.next_key();
+                self.keep(key, &record, Some(payload), result);
+                self.add(now, key, Entry::new(record, 0));
+                self.doubt_own_lease(now, key);
+            }
+            Some(key) => self.merge_known(now, key, record, payload, result),
+        }
+        // Nobody is answered what a merge unblocked.
+        self.unblocked.clear();
+    }
+
+    /// A lease of this node that it does not remember, from before a restore perhaps, ends after
+    /// the grace (protocol rule 15).
+    fn doubt_own_lease(&mut self, now: Now, key: u64) {
+        let entry = self.table.entry_mut(key);
+        if entry.record.held().is_some_and(|lease| lease.holder == self.peer) {
+            entry.waiting = Waiting::Lease(now.monotonic.saturating_add(self.config.session_grace));
+            self.settle(now, key);
+        }
+    }
+
+    fn merge_known(
+        &mut self,
+        now: Now,
+        key: u64,
+        mut record: Record,
+        payload: Option<Arc<str>>,
+        result: Option<Arc<str>>,
+    ) {
+        let before = self.table.entry(key).record.clone();
+        if record.spec == before.spec {
+            record.spec = before.spec.clone(); // one copy in memory
+        }
+        let other_spec = before.spec.hash != record.spec.hash;
+        let wins = record.order(&before) == Ordering::Greater;
+        let (winner, loser) = if wins { (&record, &before) } else { (&before, &record) };
+        if other_spec && self.lost_specs.insert((key, loser.spec.hash)) {
+            self.conflicts += 1;
+            let payload = if wins { None } else { payload.clone() };
+            self.changes.conflicts.push(Conflict { record: loser.clone(), payload });
+        }
+        if let Some(duplicate) = second_run(winner, loser)
+            && self.lost_runs.insert(duplicate.dot.clone())
+        {
+            self.duplicates += 1;
+            self.changes.duplicates.push(duplicate);
+        }
+        if !wins {
+            return;
+        }
+        self.keep(key, &record, other_spec.then_some(payload), result);
+        let other_lease = before.lease != record.lease;
+        if other_spec {
+            self.replace_with_other_spec(now, key, record);
+        } else {
+            self.replace(now, key, record);
+        }
+        if other_lease {
+            self.doubt_own_lease(now, key);
+        }
+    }
+
+    fn replace_with_other_spec(&mut self, now: Now, key: u64, record: Record) {
+        self.leave_queue(key);
+        self.table.unindex_spec(key);
+        // The indices follow the spec, so it goes in before anything is derived from it.
+        self.table.entry_mut(key).record.spec = record.spec.clone();
+        self.table.index_spec(key);
+        self.table.count_dependencies(key);
+        self.replace(now, key, record);
+        let mut unsettled = self.table.find_cycles_again();
+        unsettled.extend(self.table.find_cycle(key));
+        for key in unsettled {
+            self.settle(now, key);
+        }
+    }
+
+    /// Takes in a clock that a peer reported through a tool. Merges it, never ticks, and counts
+    /// the peer as a member for a while.
+    ///
+    /// # Errors
+    /// A [`Rejection`]; nothing was changed.
+    pub fn update_peer(
+        &mut self,
+        now: Now,
+        peer_id: &str,
+        node_id: &str,
+        vector: &BTreeMap<String, u64>,
+        merkle_root: &str,
+    ) -> Result<PeerUpdated, Rejection> {
+        limits::check_name("peer_id", peer_id)?;
+        self.check_clock(peer_id, node_id, vector, merkle_root)?;
+        if !self.members.knows(peer_id) && self.members.known() >= MAX_CLOCK_ENTRIES as u64 {
+            let what = format!("this node already knows {MAX_CLOCK_ENTRIES} peers");
+            return Err(Rejection::Overloaded { what });
+        }
+        let mut theirs = MerkleClock::new(node_id);
+        theirs.merge(vector);
+        let order = theirs.compare(&self.clock);
+        let risen: Vec<(Arc<str>, u64)> = vector
+            .iter()
+            // A peer at 0 is part of the root too.
+            .filter(|(peer, counter)| self.clock.vector().get(*peer).is_none_or(|c| *counter > c))
+            .map(|(peer, counter)| (peer.as_str().into(), *counter))
+            .collect();
+        self.clock.merge(vector);
+        self.changes.clock.extend(risen);
+        let peer: Arc<str> = peer_id.into();
+        let before = self.members.candidates().len();
+        self.members.reported(now, &self.config, &peer);
+        self.membership_changed(now, &peer, before, false);
+        Ok(PeerUpdated { order, merkle_root: self.clock.merkle_root() })
+    }
+
+    fn check_clock(
+        &self,
+        peer_id: &str,
+        node_id: &str,
+        vector: &BTreeMap<String, u64>,
+        merkle_root: &str,
+    ) -> Result<(), Rejection> {
+        let forged = |why: String| Err(Rejection::ForgedClock { why });
+        limits::check_count("clock_data.vector", vector.len(), MAX_CLOCK_ENTRIES)?;
+        if node_id != peer_id {
+            return forged(format!("it is the clock of {node_id:?}, not of {peer_id:?}"));
+        }
+        for (peer, counter) in vector {
+            limits::check_name("a peer id in clock_data.vector", peer)?;
+            if *counter > MAX_COUNTER {
+                return forged(format!("its counter of {peer:?} is {counter}, over 2^53 - 1"));
+            }
+        }
+        let (own, known) =
+            (vector.get(&*self.peer).copied().unwrap_or(0), self.clock.get(&self.peer));
+        if own > known {
+            return forged(format!(
+                "it counts {own} for this peer, which has counted only {known}"
+            ));
+        }
+        let root = vector_root(vector).to_hex();
+        if root != merkle_root {
+            return forged(format!("its merkle_root is not that of its vector, {root}"));
+        }
+        let new = vector.keys().filter(|peer| !self.clock.vector().contains_key(*peer)).count();
+        let all = self.clock.vector().len() + new;
+        limits::check_count("the merged clock", all, MAX_CLOCK_ENTRIES)
+    }
+}
+
+/// The run that the loser of a merge stands for, if the winner stands for another of its own.
+fn second_run(winner: &Record, loser: &Record) -> Option<Duplicate> {
+    let (won, lost) = (winner.lease.as_ref()?, loser.lease.as_ref()?);
+    let both_completed = winner.class == Class::Completed && loser.class == Class::Completed;
+    let claims_crossed =
+        loser.held().is_some() && winner.epoch == loser.epoch && winner.class != Class::Cancelled;
+    if won.dot == lost.dot || !(both_completed || claims_crossed) {
+        return None;
+    }
+    Some(Duplicate {
+        task_id: loser.spec.task_id.clone(),
+        peer: lost.holder.clone(),
+        worker: lost.worker.clone(),
+        dot: lost.dot.clone(),
+    })
+}

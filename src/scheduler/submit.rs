@@ -1,0 +1,168 @@
+//! Handing a task in. The task id is the idempotency key: the same task again changes nothing.
+
+use std::sync::Arc;
+
+use super::calls::{Now, P2PTask, State, Submitted};
+use super::limits::MAX_LIVE_TASKS;
+use super::machine::P2PWorkflowScheduler;
+use super::ownership::Hash256;
+use super::record::{Class, Phase, Record, Spec};
+use super::rejection::Rejection;
+use super::table::{Entry, Outlook};
+
+impl P2PWorkflowScheduler {
+    /// Hands a task in, stamped with the clock's head.
+    ///
+    /// # Errors
+    /// A [`Rejection`]; nothing was changed.
+    pub fn submit(&mut self, now: Now, task: P2PTask) -> Result<Submitted, Rejection> {
+        task.check()?;
+        let spec = self.spec_of(now, &task);
+        if let Some(key) = self.table.key_of(&task.task_id) {
+            let known = &self.table.entry(key).record;
+            return match known.spec.hash == spec.hash {
+                true => Ok(self.submitted(key, false)),
+                false => Err(Rejection::TaskExists {
+                    differs: differences(&known.spec, &spec),
+                    task_id: task.task_id,
+                }),
+            };
+        }
+        if self.table.live() >= MAX_LIVE_TASKS {
+            let what =
+                format!("this node already holds {MAX_LIVE_TASKS} tasks that have not ended");
+            return Err(Rejection::Overloaded { what });
+        }
+        let unknown = self.unknown_dependencies(&spec);
+        if task.dependencies_must_exist && !unknown.is_empty() {
+            return Err(Rejection::UnknownDependency { ids: unknown });
+        }
+        if let Some(path) = self.table.path_back(&spec.task_id, &spec.depends_on) {
+            return Err(Rejection::DependencyCycle { path });
+        }
+        Ok(self.accept(now, spec, task.payload.map(Arc::from)))
+    }
+
+    fn accept(&mut self, now: Now, mut spec: Spec, payload: Option<Arc<str>>) -> Submitted {
+        self.tick();
+        spec.head = self.clock.head();
+        let record = Record {
+            class: Class::Live,
+            phase: Phase::Pending,
+            priority: spec.priority,
+            epoch: 1,
+            rev: 0,
+            failures: 0,
+            losses: 0,
+            not_before: if spec.delay == 0 { 0 } else { now.wall.saturating_add(spec.delay) },
+            lease: None,
+            outcome: None,
+            dot: self.next_dot(),
+            spec: Arc::new(spec),
+        };
+        let key = self.table.next_key();
+        self.keep(key, &record, Some(payload), None);
+        self.add(now, key, Entry::new(record, 0));
+        self.submitted(key, true)
+    }
+
+    /// Adds a task that was not known, and derives what follows from it.
+    pub(super) fn add(&mut self, now: Now, key: u64, mut entry: Entry) {
+        entry.state = entry.derive_state(false, |_| false);
+        let outlook = entry.state.into();
+        let id = entry.record.spec.task_id.clone();
+        self.table.insert(key, entry);
+        self.index_lease(now, key);
+        self.table.count_dependencies(key);
+        let mut dependents = self.table.dependents_of(&id).to_vec();
+        dependents.retain(|dependent| *dependent != key);
+        for dependent in dependents {
+            // An unknown dependency counted as open until now.
+            self.table.entry_mut(dependent).count_dependency(Outlook::Open, outlook);
+            self.settle(now, dependent);
+        }
+        for key in self.table.find_cycle(key) {
+            self.settle(now, key);
+        }
+        self.settle(now, key);
+    }
+
+    fn spec_of(&self, now: Now, task: &P2PTask) -> Spec {
+        Spec {
+            task_id: task.task_id.as_str().into(),
+            workflow_id: self.table.shared_workflow_id(&task.workflow_id),
+            name: task.name.as_str().into(),
+            tags: task.tags,
+            priority: task.priority,
+            payload_size: 0,
+            depends_on: sorted(&task.depends_on),
+            requires: sorted(&task.requires),
+            delay: task.delay,
+            max_attempts: task.max_attempts,
+            lease_duration: task.lease_duration,
+            head: Hash256::default(),
+            created_at: now.wall,
+            hash: Hash256::default(),
+        }
+        .sealed(task.payload.as_deref())
+    }
+
+    fn unknown_dependencies(&self, spec: &Spec) -> Vec<String> {
+        let unknown = spec.depends_on.iter().filter(|id| self.table.key_of(id).is_none());
+        unknown.map(|id| id.to_string()).collect()
+    }
+
+    fn submitted(&self, key: u64, created: bool) -> Submitted {
+        let entry = self.table.entry(key);
+        Submitted {
+            created,
+            task_hash: entry.record.spec.task_hash(),
+            priority: entry.record.priority,
+            state: entry.state,
+            owner: self.owner_of(entry),
+            unknown_dependencies: self.unknown_dependencies(&entry.record.spec),
+        }
+    }
+
+    /// The peer whose turn is first for the task's next claim, or for the one that it is under.
+    pub(super) fn owner_of(&self, entry: &Entry) -> Arc<str> {
+        let candidates = self.members.candidates();
+        if candidates.len() == 1 {
+            return self.peer.clone();
+        }
+        let record = &entry.record;
+        let epoch = match entry.state {
+            State::Pending => self.claim_epoch(record),
+            _ => record.epoch,
+        };
+        let owner = candidates.owner(&record.combined_hash(), u64::from(epoch));
+        owner.map_or_else(|| self.peer.clone(), |(peer, _)| peer.clone())
+    }
+}
+
+fn sorted(names: &[String]) -> Box<[Arc<str>]> {
+    let mut sorted: Vec<Arc<str>> = names.iter().map(|name| name.as_str().into()).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted.into()
+}
+
+fn differences(a: &Spec, b: &Spec) -> String {
+    let fields = [
+        ("workflow_id", a.workflow_id != b.workflow_id),
+        ("name", a.name != b.name),
+        ("tags", a.tags != b.tags),
+        ("priority", a.priority != b.priority),
+        ("depends_on", a.depends_on != b.depends_on),
+        ("requires", a.requires != b.requires),
+        ("delay_seconds", a.delay != b.delay),
+        ("max_attempts", a.max_attempts != b.max_attempts),
+        ("lease_seconds", a.lease_duration != b.lease_duration),
+    ];
+    let differing: Vec<&str> =
+        fields.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+    match differing.is_empty() {
+        true => "payload".into(),
+        false => differing.join(", "),
+    }
+}

@@ -1,0 +1,350 @@
+//! The table of tasks: each record with what is derived from it, and the indices over them.
+//!
+//! Tasks are held by integer keys that rise in the order of arrival, the same that the store uses.
+//! Everything but the record is derived, and is never written anywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::calls::State;
+use super::key_set::KeySet;
+use super::ready::Place;
+use super::record::{Class, Phase, Record};
+
+/// A point on the monotonic clock that never comes.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// What a task is waiting for, as far as time matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// Nothing that a clock decides.
+    Nothing,
+    /// Its delay: over at this point of the monotonic clock, or when the wall clock passes
+    /// `not_before`, whichever is earlier.
+    Delay(u64),
+    /// Another peer's turn: ready since this point of the monotonic clock.
+    Turn(u64),
+    /// Its worker, here: the lease ends at this point of the monotonic clock.
+    Lease(u64),
+}
+
+/// One task.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: Record,
+    pub(crate) waiting: Waiting,
+    /// When time alone changes something, as registered in [`Table::wakes`]; or [`NEVER`].
+    pub(crate) wake: u64,
+    pub(crate) place: Option<Place>,
+    /// How many leases this node gave out for it.
+    pub(crate) leases_here: u32,
+    /// Dependencies that are neither completed nor dead.
+    pub(crate) open_dependencies: u16,
+    /// Dependencies that can no longer be completed.
+    pub(crate) dead_dependencies: u16,
+    /// As counted in [`Table::by_state`].
+    pub(crate) state: State,
+}
+
+impl Entry {
+    pub(crate) fn new(record: Record, leases_here: u32) -> Self {
+        Entry {
+            record,
+            waiting: Waiting::Nothing,
+            wake: NEVER,
+            place: None,
+            leases_here,
+            open_dependencies: 0,
+            dead_dependencies: 0,
+            state: State::Pending,
+        }
+    }
+
+    /// Where the task stands. `cyclic`: it waits for itself through others. `holder_is_down` is
+    /// asked only for a leased task.
+    pub(crate) fn derive_state(
+        &self,
+        cyclic: bool,
+        holder_is_down: impl Fn(&str) -> bool,
+    ) -> State {
+        match (self.record.class, self.record.phase) {
+            (Class::Completed, _) => return State::Completed,
+            (Class::Cancelled, _) => return State::Cancelled,
+            (Class::Live, Phase::Failed) => return State::Failed,
+            (Class::Live, Phase::Leased) => {
+                let held = self.record.lease.as_ref();
+                if !held.is_some_and(|lease| holder_is_down(&lease.holder)) {
+                    return State::Assigned;
+                }
+            }
+            (Class::Live, Phase::Pending) => {}
+        }
+        if self.dead_dependencies > 0 || cyclic {
+            State::Failed
+        } else if self.open_dependencies > 0 {
+            State::Blocked
+        } else {
+            State::Pending
+        }
+    }
+}
+
+/// What a task means for those that depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    Open,
+    Completed,
+    /// Failed or cancelled: not to be completed unless a person steps in.
+    Dead,
+}
+
+impl From<State> for Outlook {
+    fn from(state: State) -> Self {
+        match state {
+            State::Completed => Outlook::Completed,
+            State::Failed | State::Cancelled => Outlook::Dead,
+            State::Pending | State::Blocked | State::Assigned => Outlook::Open,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// By key; keys start at `first`.
+    slots: Vec<Option<Box<Entry>>>,
+    first: u64,
+    by_id: BTreeMap<Arc<str>, u64>,
+    /// Which tasks name an id in `depends_on`, also an id that is not known.
+    dependents: BTreeMap<Arc<str>, Vec<u64>>,
+    /// Tasks that wait for themselves through others. Submissions cannot make such a task; merges
+    /// can.
+    pub(crate) cyclic: BTreeSet<u64>,
+    /// The tasks of each workflow, in the order of arrival.
+    workflows: BTreeMap<Arc<str>, Vec<u64>>,
+    by_state: [KeySet; 6],
+    /// When time alone changes a task: a point of the monotonic clock, and the task.
+    wakes: BTreeSet<(u64, u64)>,
+    /// Delayed tasks by `not_before`, on the wall clock.
+    delayed: BTreeSet<(u64, u64)>,
+    /// Leased tasks by the peer that holds them; those of this peer by worker. The names only
+    /// narrow the search: whoever asks looks at the lease itself.
+    held: BTreeMap<Arc<str>, BTreeSet<u64>>,
+}
+
+impl Table {
+    /// A table that will hold `tasks` with sorted ids, made at once: cheaper than one by one.
+    pub(crate) fn with_ids(mut ids: Vec<(Arc<str>, u64)>) -> Self {
+        ids.sort_unstable();
+        Table { by_id: ids.into_iter().collect(), ..Table::default() }
+    }
+
+    pub(crate) fn key_of(&self, id: &str) -> Option<u64> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(crate) fn get(&self, key: u64) -> Option<&Entry> {
+        self.slots.get(usize::try_from(key.checked_sub(self.first)?).ok()?)?.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Entry> {
+        self.slots.get_mut(usize::try_from(key.checked_sub(self.first)?).ok()?)?.as_deref_mut()
+    }
+
+    /// The task with a key that the table itself gave out.
+    pub(crate) fn entry(&self, key: u64) -> &Entry {
+        self.get(key).expect("keys in the indices name tasks that are there")
+    }
+
+    /// See [`Table::entry`].
+    pub(crate) fn entry_mut(&mut self, key: u64) -> &mut Entry {
+        self.get_mut(key).expect("keys in the indices name tasks that are there")
+    }
+
+    /// The key of the first slot; the others follow without gaps, some of them empty.
+    pub(crate) fn first_key(&self) -> u64 {
+        self.first
+    }
+
+    /// How many slots there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The key after the last.
+    pub(crate) fn next_key(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// Adds a task under `key`, which must not be below [`Table::next_key`].
+    pub(crate) fn insert(&mut self, key: u64, entry: Entry) {
+        self.by_id.insert(entry.record.spec.task_id.clone(), key);
+        self.insert_known(key, entry);
+    }
+
+    /// Adds a task whose id [`Table::with_ids`] knows already.
+    pub(crate) fn insert_known(&mut self, key: u64, entry: Entry) {
+        debug_assert!(key >= self.next_key(), "keys rise");
+        self.skip_to(key);
+        self.by_state[entry.state as usize].insert(key);
+        self.slots.push(Some(Box::new(entry)));
+        self.index_spec(key);
+    }
+
+    /// Leaves the keys below `key` that no task has unused.
+    pub(crate) fn skip_to(&mut self, key: u64) {
+        if self.slots.is_empty() {
+            self.first = self.first.max(key);
+        }
+        while self.next_key() < key {
+            self.slots.push(None);
+        }
+    }
+
+    /// Enters the task's workflow and dependencies in the indices.
+    pub(crate) fn index_spec(&mut self, key: u64) {
+        let spec = self.entry(key).record.spec.clone();
+        insert_sorted(self.workflows.entry(spec.workflow_id.clone()).or_default(), key);
+        for id in &spec.depends_on {
+            insert_sorted(self.dependents.entry(id.clone()).or_default(), key);
+        }
+    }
+
+    /// Takes the task's workflow and dependencies out of the indices, before its spec is replaced.
+    pub(crate) fn unindex_spec(&mut self, key: u64) {
+        let spec = self.entry(key).record.spec.clone();
+        if let Some(tasks) = self.workflows.get_mut(&spec.workflow_id) {
+            tasks.retain(|other| *other != key);
+        }
+        for id in &spec.depends_on {
+            if let Some(tasks) = self.dependents.get_mut(id) {
+                tasks.retain(|other| *other != key);
+            }
+        }
+    }
+
+    /// One copy of a workflow's id serves all its tasks.
+    pub(crate) fn shared_workflow_id(&self, id: &str) -> Arc<str> {
+        self.workflows.get_key_value(id).map_or_else(|| id.into(), |(shared, _)| shared.clone())
+    }
+
+    /// The tasks that name `id` in `depends_on`.
+    pub(crate) fn dependents_of(&self, id: &str) -> &[u64] {
+        self.dependents.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// What `id` means for those that depend on it. An unknown task may still come.
+    pub(crate) fn outlook_of(&self, id: &str) -> Outlook {
+        self.key_of(id).map_or(Outlook::Open, |key| self.entry(key).state.into())
+    }
+
+    /// The tasks of a workflow in the order of arrival.
+    pub(crate) fn workflow(&self, id: &str) -> &[u64] {
+        self.workflows.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn in_state(&self, state: State) -> &KeySet {
+        &self.by_state[state as usize]
+    }
+
+    pub(crate) fn counts(&self) -> [u64; 6] {
+        State::ALL.map(|state| self.in_state(state).len() as u64)
+    }
+
+    /// Tasks that have not ended for good.
+    pub(crate) fn live(&self) -> usize {
+        [State::Pending, State::Blocked, State::Assigned, State::Failed]
+            .map(|state| self.in_state(state).len())
+            .iter()
+            .sum()
+    }
+
+    /// Every task after `key`, in the order of arrival.
+    pub(crate) fn keys_after(&self, key: Option<u64>) -> impl Iterator<Item = u64> {
+        let from = key.map_or(self.first, |key| key.saturating_add(1).max(self.first));
+        (from..self.next_key()).filter(|key| self.get(*key).is_some())
+    }
+
+    pub(crate) fn set_state(&mut self, key: u64, state: State) {
+        let entry = self.entry_mut(key);
+        let before = std::mem::replace(&mut entry.state, state);
+        self.by_state[before as usize].remove(key);
+        self.by_state[state as usize].insert(key);
+    }
+
+    /// Registers when time alone changes the task, on the monotonic clock; [`NEVER`] for not at all.
+    pub(crate) fn set_wake(&mut self, key: u64, wake: u64) {
+        let before = std::mem::replace(&mut self.entry_mut(key).wake, wake);
+        if before == wake {
+            return;
+        }
+        if before != NEVER {
+            self.wakes.remove(&(before, key));
+        }
+        if wake != NEVER {
+            self.wakes.insert((wake, key));
+        }
+    }
+
+    /// Registers or drops the task among those that wait for the wall clock.
+    pub(crate) fn set_delayed(&mut self, key: u64, delayed: bool) {
+        let at = (self.entry(key).record.not_before, key);
+        match delayed {
+            true => self.delayed.insert(at),
+            false => self.delayed.remove(&at),
+        };
+    }
+
+    /// The first point of the monotonic clock at which time alone changes a task.
+    pub(crate) fn next_wake(&self) -> Option<u64> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// The first point of the wall clock at which a delay is over.
+    pub(crate) fn next_delayed(&self) -> Option<u64> {
+        self.delayed.first().map(|(at, _)| *at)
+    }
+
+    /// A task whose time has come, on either clock.
+    pub(crate) fn due(&self, monotonic: u64, wall: u64) -> Option<u64> {
+        let woken = self.wakes.first().filter(|(at, _)| *at <= monotonic);
+        let delayed = self.delayed.first().filter(|(at, _)| *at <= wall);
+        woken.or(delayed).map(|(_, key)| *key)
+    }
+
+    /// Enters the task among those that its holder has, or drops it, if it is held at all.
+    pub(crate) fn set_held(&mut self, key: u64, me: &Arc<str>, held: bool) {
+        let Some(lease) = self.entry(key).record.held().cloned() else { return };
+        let name = if lease.holder == *me { &lease.worker } else { &lease.holder };
+        if held {
+            self.held.entry(name.clone()).or_default().insert(key);
+        } else if let Some(tasks) = self.held.get_mut(name) {
+            tasks.remove(&key);
+            if tasks.is_empty() {
+                self.held.remove(name);
+            }
+        }
+    }
+
+    /// The tasks that `holder` has.
+    pub(crate) fn held_by(&self, holder: &str) -> Vec<u64> {
+        self.held.get(holder).map_or_else(Vec::new, |tasks| tasks.iter().copied().collect())
+    }
+}
+
+/// Enters a key among others that rise, where it mostly comes last.
+fn insert_sorted(keys: &mut Vec<u64>, key: u64) {
+    let place = keys.partition_point(|other| *other <= key);
+    keys.insert(place, key);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_tasks_fit_in_memory() {
+        // With the allocator's 8 bytes each: a step of 16 bytes is 16 MB of a million tasks.
+        assert_eq!(size_of::<Entry>(), 136);
+        assert_eq!(size_of::<crate::scheduler::Spec>(), 184);
+    }
+}

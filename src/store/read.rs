@@ -1,0 +1,161 @@
+//! Reading: all tasks at the start, single texts while the node runs.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use crate::scheduler::{Kept, KeptTask};
+
+use super::error::ReadError;
+use super::names::{Interner, names};
+use super::open::BUSY_TIMEOUT;
+use super::row::{self, READ};
+
+/// Tasks for which another thread is worth starting.
+const LEAST_PART: u64 = 16_384;
+
+/// Reads everything that a scheduler is taken up from, the tasks in the order of their keys.
+pub(super) fn load(connection: &Connection, path: &Path) -> Result<Kept, ReadError> {
+    let failed = ReadError::failed(path);
+    let actors = names(connection).map_err(&failed)?;
+    let (tasks, next_key) = tasks(connection, path, &actors)?;
+    let count = |table| {
+        connection
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row::unsigned(row, 0))
+    };
+    Ok(Kept {
+        clock: clock(connection).map_err(&failed)?,
+        have: have(connection).map_err(&failed)?,
+        tasks,
+        conflicts: count("conflicts").map_err(&failed)?,
+        duplicates: count("duplicates").map_err(&failed)?,
+        next_key,
+    })
+}
+
+/// Reads the tasks, a range of keys on each core: taking rows apart is what takes the time. Returns
+/// the first key that no task has had as well.
+fn tasks(
+    connection: &Connection,
+    path: &Path,
+    actors: &[Arc<str>],
+) -> Result<(Vec<KeptTask>, u64), ReadError> {
+    let last = last_key(connection).map_err(ReadError::failed(path))?;
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let parts = cores.min(last / LEAST_PART + 1);
+    let keys = last / parts + 1;
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..parts)
+            .map(|part| {
+                scope.spawn(move || {
+                    let range = part * keys..(part + 1) * keys;
+                    tasks_in(&connect(path)?, path, range, actors)
+                })
+            })
+            .collect();
+        let mut tasks = tasks_in(connection, path, 0..keys, actors)?;
+        for other in others {
+            let part = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            tasks.append(&mut part?);
+        }
+        Ok((tasks, last + 1))
+    })
+}
+
+fn tasks_in(
+    connection: &Connection,
+    path: &Path,
+    keys: Range<u64>,
+    actors: &[Arc<str>],
+) -> Result<Vec<KeptTask>, ReadError> {
+    let failed = ReadError::failed(path);
+    let mut statement = connection
+        .prepare(&format!(
+            "SELECT key, {READ} FROM tasks WHERE key >= ?1 AND key < ?2 ORDER BY key"
+        ))
+        .map_err(&failed)?;
+    let range = [row::integer(keys.start), row::integer(keys.end)];
+    let mut rows = statement.query(range).map_err(&failed)?;
+    let mut texts = Interner::default();
+    let mut tasks = Vec::new();
+    while let Some(row) = rows.next().map_err(&failed)? {
+        tasks.push(row::read(row, actors, &mut texts).map_err(|what| ReadError::Damaged {
+            path: path.into(),
+            table: "tasks",
+            row: row.get(0).unwrap_or_default(),
+            what,
+        })?);
+    }
+    Ok(tasks)
+}
+
+/// The key of the task that came last, 0 without any.
+pub(super) fn last_key(connection: &Connection) -> rusqlite::Result<u64> {
+    let query = "SELECT coalesce(max(key), 0) FROM tasks";
+    connection.query_row(query, [], |row| row::unsigned(row, 0))
+}
+
+fn clock(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
+    connection
+        .prepare("SELECT peer, counter FROM clock")?
+        .query_map([], |row| Ok((row.get(0)?, row::unsigned(row, 1)?)))?
+        .collect()
+}
+
+fn have(connection: &Connection) -> rusqlite::Result<BTreeMap<Arc<str>, u64>> {
+    connection
+        .prepare("SELECT actor, have FROM actors WHERE have IS NOT NULL")?
+        .query_map([], |row| Ok((row.get(0)?, row::unsigned(row, 1)?)))?
+        .collect()
+}
+
+/// Reads payloads and results on a connection of its own, while another thread writes.
+///
+/// It sees what was committed when the call began, never a commit's parts.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
+        Ok(Reader { connection: connect(path)?, path: path.into() })
+    }
+
+    /// The payload of the task under `key`, a JSON text; `None` where none is kept.
+    ///
+    /// # Errors
+    /// SQLite's refusal. Nothing has changed.
+    pub fn payload(&self, key: u64) -> Result<Option<String>, ReadError> {
+        self.body("SELECT body FROM payloads WHERE task = ?1", key)
+    }
+
+    /// The result of the task under `key`, a JSON text; `None` where none is kept.
+    ///
+    /// # Errors
+    /// SQLite's refusal. Nothing has changed.
+    pub fn result(&self, key: u64) -> Result<Option<String>, ReadError> {
+        self.body("SELECT body FROM results WHERE task = ?1", key)
+    }
+
+    fn body(&self, query: &str, key: u64) -> Result<Option<String>, ReadError> {
+        self.connection
+            .prepare_cached(query)
+            .and_then(|mut query| query.query_row([row::integer(key)], |row| row.get(0)).optional())
+            .map_err(ReadError::failed(&self.path))
+    }
+}
+
+/// A connection that can only read.
+fn connect(path: &Path) -> Result<Connection, ReadError> {
+    let failed = ReadError::failed(path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(&failed)?;
+    Ok(connection)
+}

@@ -1,0 +1,687 @@
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::scheduler::{
+    Body, Changes, Class, Conflict, Dot, Duplicate, Hash256, KeptTask, Lease, Outcome, Phase,
+    Record, Spec, TagSet, TaskChange, WorkflowTag,
+};
+
+use super::open::{FILE, beside, migrate};
+use super::*;
+
+const PEER: &str = "12D3KooWGatheringOfTheClouds";
+
+fn options(durability: Durability) -> Options<'static> {
+    Options { durability, peer_id: PEER, restored: false }
+}
+
+fn open(folder: &Path) -> Store {
+    Store::open(folder, options(Durability::Full)).unwrap()
+}
+
+fn refusal(folder: &Path) -> OpenError {
+    Store::open(folder, options(Durability::Full)).unwrap_err()
+}
+
+fn load(store: &Store) -> (Vec<KeptTask>, Kept) {
+    let mut kept = store.load().unwrap();
+    (std::mem::take(&mut kept.tasks), kept)
+}
+
+fn dot(actor: &str, counter: u64) -> Dot {
+    Dot { actor: actor.into(), counter }
+}
+
+fn record(task_id: &str) -> Record {
+    let spec = Spec {
+        task_id: task_id.into(),
+        workflow_id: "nightly".into(),
+        name: "Build".into(),
+        tags: TagSet::default(),
+        priority: 5,
+        payload_size: 0,
+        depends_on: Box::default(),
+        requires: Box::default(),
+        delay: 0,
+        max_attempts: 3,
+        lease_duration: 0,
+        head: Hash256::of(b"head"),
+        created_at: 1_760_000_000_000,
+        hash: Hash256::default(),
+    };
+    Record {
+        spec: Arc::new(spec.sealed(None)),
+        class: Class::Live,
+        phase: Phase::Pending,
+        priority: 5,
+        epoch: 1,
+        rev: 0,
+        failures: 0,
+        losses: 0,
+        not_before: 0,
+        lease: None,
+        outcome: None,
+        dot: dot("us/1", 1),
+    }
+}
+
+/// A record in which no field has its default.
+fn rich_record(task_id: &str, payload: &str, result: &str) -> Record {
+    let plain = record(task_id);
+    let spec = Spec {
+        workflow_id: "Überprüfung 検査".into(),
+        name: "It's \"done\"; DROP TABLE tasks; -- 🚀".into(),
+        tags: [WorkflowTag::P2pOnly, WorkflowTag::CodeGeneration].into_iter().collect(),
+        priority: 9,
+        depends_on: ["a, b", "c\"d", "é"].map(Arc::from).into(),
+        requires: ["gpu", "rust 1.95"].map(Arc::from).into(),
+        delay: 86_400_000,
+        max_attempts: u32::MAX,
+        lease_duration: 604_800_000,
+        created_at: u64::MAX,
+        ..Spec::clone(&plain.spec)
+    };
+    Record {
+        spec: Arc::new(spec.sealed(Some(payload))),
+        class: Class::Completed,
+        phase: Phase::Leased,
+        priority: 10,
+        epoch: u32::MAX,
+        rev: 127,
+        failures: 128,
+        losses: 16_384,
+        not_before: 1_760_000_001_234,
+        lease: Some(Arc::new(Lease {
+            holder: "12D3KooWHolder".into(),
+            worker: "worker-7f".into(),
+            dot: dot("12D3KooWHolder/9", (1 << 53) - 1),
+            duration: 3_600_000,
+        })),
+        outcome: Some(Arc::new(Outcome {
+            result: Some(Body::of(result)),
+            error: Some("line one\nline two".into()),
+            note: Some("½ way".into()),
+        })),
+        dot: dot("12D3KooWOther/a", 300),
+    }
+}
+
+fn submitted(key: u64, record: Record, payload: Option<&str>) -> TaskChange {
+    TaskChange {
+        key,
+        record,
+        leases_here: 0,
+        spec_is_new: true,
+        payload: payload.map(Arc::from),
+        result: None,
+    }
+}
+
+fn updated(key: u64, record: Record, result: Option<&str>) -> TaskChange {
+    TaskChange {
+        key,
+        record,
+        leases_here: 1,
+        spec_is_new: false,
+        payload: None,
+        result: result.map(Arc::from),
+    }
+}
+
+fn with_result(mut record: Record, result: &str) -> Record {
+    record.outcome =
+        Some(Arc::new(Outcome { result: Some(Body::of(result)), ..Outcome::default() }));
+    record
+}
+
+fn with_payload(mut record: Record, payload: &str) -> Record {
+    record.spec = Arc::new(Spec::clone(&record.spec).sealed(Some(payload)));
+    record
+}
+
+fn tasks(tasks: Vec<TaskChange>) -> Changes {
+    Changes { tasks, ..Changes::default() }
+}
+
+/// The folder as a kill would leave it: the log is there, nothing was tidied up.
+fn as_if_killed(folder: &Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for file in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    copy
+}
+
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(Result::unwrap)
+        .map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_field_of_a_record_comes_back() {
+    let folder = TempDir::new().unwrap();
+    let (payload, result) = (r#"{"π":"3.14…"}"#, r#"["\u0000", "ok"]"#);
+    let rich = rich_record("🦀/1", payload, result);
+    let mut empty_outcome = record("2");
+    empty_outcome.outcome = Some(Arc::new(Outcome::default()));
+    let changes = Changes {
+        tasks: vec![
+            TaskChange {
+                leases_here: 77,
+                result: Some(result.into()),
+                ..submitted(1, rich.clone(), Some(payload))
+            },
+            submitted(2, empty_outcome.clone(), None),
+            submitted(3, record("3"), None),
+        ],
+        clock: vec![("peer b".into(), 9), ("peer a".into(), 1 << 52)],
+        have: vec![dot("12D3KooWOther/a", 300), dot("never seen/1", 4)],
+        conflicts: vec![Conflict { record: rich.clone(), payload: Some(payload.into()) }],
+        duplicates: vec![Duplicate {
+            task_id: "🦀/1".into(),
+            peer: "p".into(),
+            worker: "w".into(),
+            dot: dot("p/1", 2),
+        }],
+    };
+    let mut store = open(folder.path());
+    store.commit(&[changes]).unwrap();
+    store.close().unwrap();
+
+    let store = open(folder.path());
+    let (tasks, kept) = load(&store);
+    let task = |key, record, leases_here| KeptTask { key, record, leases_here };
+    let expected = [task(1, rich, 77), task(2, empty_outcome, 0), task(3, record("3"), 0)];
+    assert_eq!(tasks, expected);
+    let expected = Kept {
+        clock: [("peer a".into(), 1 << 52), ("peer b".into(), 9)].into(),
+        have: [("12D3KooWOther/a".into(), 300), ("never seen/1".into(), 4)].into(),
+        tasks: Vec::new(),
+        conflicts: 1,
+        duplicates: 1,
+        next_key: 4,
+    };
+    assert_eq!(kept, expected);
+    let reader = store.reader().unwrap();
+    assert_eq!(reader.payload(1).unwrap().as_deref(), Some(payload));
+    assert_eq!(reader.result(1).unwrap().as_deref(), Some(result));
+    assert_eq!(reader.payload(2).unwrap(), None);
+    assert_eq!(reader.result(99).unwrap(), None);
+}
+
+#[test]
+fn every_class_and_phase_comes_back_with_the_word_that_people_read() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let expected = [
+        (Class::Live, Phase::Pending, "pending"),
+        (Class::Live, Phase::Leased, "assigned"),
+        (Class::Live, Phase::Failed, "failed"),
+        (Class::Cancelled, Phase::Pending, "cancelled"),
+        (Class::Cancelled, Phase::Failed, "cancelled"),
+        (Class::Completed, Phase::Leased, "completed"),
+    ];
+    let changes = (1..).zip(expected).map(|(key, (class, phase, _))| {
+        let record = Record { class, phase, ..record("t") };
+        submitted(key, record, None)
+    });
+    store.commit(&[tasks(changes.collect())]).unwrap();
+    let (kept, _) = load(&store);
+    let words: Vec<String> = store
+        .connection
+        .prepare("SELECT state FROM tasks ORDER BY key")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let found: Vec<_> = kept
+        .iter()
+        .zip(&words)
+        .map(|(task, word)| (task.record.class, task.record.phase, word.as_str()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn several_changes_of_a_task_in_one_batch_leave_the_last() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let new = with_payload(record("1"), "1");
+    let done = Record { class: Class::Completed, ..with_result(new.clone(), "2") };
+    let batch = [
+        Changes {
+            have: vec![dot("us/1", 1)],
+            clock: vec![("us".into(), 1)],
+            ..tasks(vec![submitted(1, new.clone(), Some("1")), submitted(2, record("2"), None)])
+        },
+        Changes {
+            have: vec![dot("us/1", 2)],
+            clock: vec![("us".into(), 2)],
+            ..tasks(vec![updated(1, new, None), updated(1, done.clone(), Some("2"))])
+        },
+    ];
+    store.commit(&batch).unwrap();
+
+    assert_eq!(store.commits(), 1);
+    let (kept_tasks, kept) = load(&store);
+    assert_eq!(kept_tasks.len(), 2);
+    assert_eq!(kept_tasks[0].record, done);
+    assert_eq!(kept_tasks[0].leases_here, 1);
+    assert_eq!(kept.have, [("us/1".into(), 2)].into());
+    assert_eq!(kept.clock, [("us".into(), 2)].into());
+    let reader = store.reader().unwrap();
+    assert_eq!(reader.payload(1).unwrap().as_deref(), Some("1"));
+    assert_eq!(reader.result(1).unwrap().as_deref(), Some("2"));
+}
+
+#[test]
+fn the_text_kept_is_the_one_that_the_record_names() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let reader = store.reader().unwrap();
+    let mut after = |change: TaskChange| {
+        store.commit(&[tasks(vec![change])]).unwrap();
+        (reader.payload(1).unwrap(), reader.result(1).unwrap())
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let first = with_payload(record("1"), "old");
+    assert_eq!(after(submitted(1, first.clone(), Some("old"))), (text("old"), None));
+
+    // A later attempt's result replaces the earlier one; a change that is silent about it keeps it.
+    let earlier = with_result(first.clone(), "first");
+    assert_eq!(after(updated(1, earlier.clone(), Some("first"))), (text("old"), text("first")));
+    assert_eq!(after(updated(1, earlier, None)), (text("old"), text("first")));
+    let later = with_result(first.clone(), "second");
+    assert_eq!(after(updated(1, later.clone(), Some("second"))), (text("old"), text("second")));
+    assert_eq!(after(updated(1, first, None)), (text("old"), None));
+
+    // Another spec that won a merge takes the place of payload and result.
+    assert_eq!(after(updated(1, later, Some("second"))), (text("old"), text("second")));
+    let winner = with_payload(record("1"), "new");
+    assert_eq!(after(submitted(1, winner, Some("new"))), (text("new"), None));
+    assert_eq!(after(submitted(1, record("1"), None)), (None, None));
+}
+
+#[test]
+fn what_was_committed_survives_a_kill() {
+    for durability in [Durability::Full, Durability::Relaxed] {
+        let folder = TempDir::new().unwrap();
+        let mut store = Store::open(folder.path(), options(durability)).unwrap();
+        for key in 1..=50 {
+            let batch = [tasks(vec![submitted(key, record(&key.to_string()), None)])];
+            store.commit(&batch).unwrap();
+        }
+        let killed = as_if_killed(folder.path());
+        let (tasks, kept) = load(&open(killed.path()));
+        assert_eq!(tasks.len(), 50);
+        assert_eq!(kept.next_key, 51);
+    }
+}
+
+#[test]
+fn a_task_can_change_in_a_later_run() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let new = with_payload(record("1"), "p");
+    store.commit(&[tasks(vec![submitted(1, new.clone(), Some("p"))])]).unwrap();
+    drop(store);
+
+    let mut store = open(folder.path());
+    assert_eq!(store.origin(), Origin::Continued);
+    let changed = Record { dot: dot("another actor/1", 5), ..new };
+    store.commit(&[tasks(vec![updated(1, changed.clone(), None)])]).unwrap();
+    let (kept, _) = load(&store);
+    assert_eq!(kept[0].record, changed);
+    assert_eq!(store.reader().unwrap().payload(1).unwrap().as_deref(), Some("p"));
+}
+
+#[test]
+fn many_tasks_come_back_in_the_order_of_their_keys() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let keys: Vec<u64> = (1..=50_000).filter(|key| key % 7 != 0).collect();
+    let changes = keys.iter().map(|&key| submitted(key, record(&key.to_string()), None));
+    store.commit(&[tasks(changes.collect())]).unwrap();
+    let (tasks, kept) = load(&store);
+    assert_eq!(tasks.iter().map(|task| task.key).collect::<Vec<_>>(), keys);
+    assert!(tasks.iter().all(|task| *task.record.spec.task_id == *task.key.to_string()));
+    assert_eq!(kept.next_key, 50_001);
+}
+
+#[test]
+fn a_reader_sees_whole_commits_only() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let one = with_payload(record("1"), "1");
+    store.commit(&[tasks(vec![submitted(1, one, Some("1"))])]).unwrap();
+    let reader = store.reader().unwrap();
+    store.connection.execute_batch("BEGIN IMMEDIATE; UPDATE payloads SET body = '2';").unwrap();
+    let seen = std::thread::spawn(move || reader.payload(1)).join().unwrap().unwrap();
+    assert_eq!(seen.as_deref(), Some("1"));
+}
+
+#[test]
+fn people_can_read_the_file_while_it_is_open() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let change = TaskChange {
+        result: Some("[2]".into()),
+        ..submitted(7, rich_record("t-7", "[1]", "[2]"), Some("[1]"))
+    };
+    store.commit(&[tasks(vec![change])]).unwrap();
+
+    let person = Connection::open(folder.path().join(FILE)).unwrap();
+    let columns = "task_id, workflow_id, name, tags, state, holder, worker, error, note, payload, \
+                   result, not_before_utc";
+    let query = format!("SELECT {columns} FROM tasks_readable WHERE priority = 10 AND key = 7");
+    let shown: Vec<String> = person
+        .query_row(&query, [], |row| (0..12).map(|column| row.get(column)).collect())
+        .unwrap();
+    let expected = [
+        "t-7",
+        "Überprüfung 検査",
+        "It's \"done\"; DROP TABLE tasks; -- 🚀",
+        "p2p-only, code-generation",
+        "completed",
+        "12D3KooWHolder",
+        "worker-7f",
+        "line one\nline two",
+        "½ way",
+        "[1]",
+        "[2]",
+        "2025-10-09 08:53:21",
+    ];
+    assert_eq!(shown, expected);
+    let count = "SELECT count(*) FROM tasks, json_each(depends_on) WHERE value = 'a, b'";
+    assert_eq!(person.query_row(count, [], |row| row.get::<_, u32>(0)).unwrap(), 1);
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
+    let other_program = {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(FILE);
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+        fs::read(path).unwrap()
+    };
+    let cases = [
+        (&b"Dear diary,"[..], "not an SQLite file"),
+        (b"", "it is empty"),
+        (&other_program, "another program"),
+    ];
+    for (content, words) in cases {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join(FILE), content).unwrap();
+        let error = refusal(folder.path());
+        assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(files(folder.path()), [(FILE.to_owned(), content.to_vec())]);
+    }
+}
+
+/// A closed store of 100 tasks, as bytes.
+fn closed_store() -> Vec<u8> {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let changes = (1..=100).map(|key| submitted(key, record(&key.to_string()), None));
+    store.commit(&[tasks(changes.collect())]).unwrap();
+    store.close().unwrap();
+    let files = files(folder.path());
+    assert_eq!(files.len(), 1, "closing leaves the database alone");
+    files.into_iter().next().unwrap().1
+}
+
+#[test]
+fn a_newer_file_is_refused_and_left_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let mut content = closed_store();
+    content[60..64].copy_from_slice(&9_u32.to_be_bytes());
+    fs::write(folder.path().join(FILE), &content).unwrap();
+    let error = refusal(folder.path());
+    assert!(matches!(error, OpenError::Newer { found: 9, known: 1, .. }), "{error}");
+    assert_eq!(files(folder.path()), [(FILE.to_owned(), content)]);
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_left_as_it_is() {
+    let whole = closed_store();
+    let cut_in_the_header = whole[..50].to_vec();
+    let cut_in_half = whole[..whole.len() / 2].to_vec();
+    let mut overwritten = whole;
+    overwritten[100..4096].fill(0xa5);
+    for content in [cut_in_the_header, cut_in_half, overwritten] {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join(FILE), &content).unwrap();
+        let error = refusal(folder.path());
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("backup"), "{error}");
+        assert_eq!(files(folder.path()), [(FILE.to_owned(), content)]);
+    }
+}
+
+#[test]
+fn a_damaged_row_is_named() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    store.commit(&[tasks(vec![submitted(5, record("5"), None)])]).unwrap();
+    for damage in ["record = x'02'", "record = substr(record, 1, 60)", "record = x''"] {
+        store.connection.execute(&format!("UPDATE tasks SET {damage}"), []).unwrap();
+        let error = store.load().unwrap_err();
+        assert!(error.to_string().contains("table tasks, row 5"), "{error}");
+    }
+}
+
+#[test]
+fn a_log_without_its_database_is_not_thrown_away() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    store.commit(&[tasks(vec![submitted(1, record("1"), None)])]).unwrap();
+    let killed = as_if_killed(folder.path());
+    fs::remove_file(killed.path().join(FILE)).unwrap();
+    let before = files(killed.path());
+    let error = refusal(killed.path());
+    assert!(matches!(error, OpenError::OnlyLog { .. }), "{error}");
+    assert_eq!(files(killed.path()), before);
+}
+
+#[test]
+fn a_crash_while_the_database_was_made_leaves_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let draft = beside(&folder.path().join(FILE), ".new");
+    fs::write(&draft, "half").unwrap();
+    fs::write(beside(&draft, "-wal"), "of it").unwrap();
+    let store = open(folder.path());
+    assert_eq!(store.origin(), Origin::New);
+    store.close().unwrap();
+    assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[test]
+fn an_older_schema_is_brought_up_step_by_step() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(FILE);
+    let connection = Connection::open(&path).unwrap();
+    let steps = [
+        "CREATE TABLE pets (name TEXT); INSERT INTO pets VALUES ('Ada');",
+        "ALTER TABLE pets ADD COLUMN age INTEGER DEFAULT 1;",
+        "UPDATE pets SET age = age + 1;",
+    ];
+    migrate(&connection, &path, &steps[..1]).unwrap();
+    migrate(&connection, &path, &steps).unwrap();
+    migrate(&connection, &path, &steps).unwrap();
+    let pet = "SELECT name || age FROM pets";
+    let pet: String = connection.query_row(pet, [], |row| row.get(0)).unwrap();
+    assert_eq!(pet, "Ada2");
+
+    // A step that fails leaves the version from before.
+    let broken = [steps[0], steps[1], steps[2], "UPDATE pets SET age = 7;", "nonsense"];
+    migrate(&connection, &path, &broken).unwrap_err();
+    migrate(&connection, &path, &steps).unwrap();
+    let error = migrate(&connection, &path, &steps[..2]).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
+}
+
+#[test]
+fn the_tasks_of_another_peer_are_refused() {
+    let folder = TempDir::new().unwrap();
+    open(folder.path()).close().unwrap();
+    let before = files(folder.path());
+    let other = Options { peer_id: "12D3KooWSomebodyElse", ..options(Durability::Relaxed) };
+    let error = Store::open(folder.path(), other).unwrap_err();
+    assert!(matches!(error, OpenError::OtherPeer { .. }), "{error}");
+    assert_eq!(files(folder.path()), before);
+}
+
+#[test]
+fn a_missing_folder_is_named() {
+    let folder = TempDir::new().unwrap();
+    let missing = folder.path().join("missing");
+    let error = refusal(&missing).to_string();
+    assert!(error.contains("missing/tasks.sqlite3.new"), "{error}");
+}
+
+#[test]
+fn the_same_file_goes_on_under_the_same_actor() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let (first, origin) = (store.actor().clone(), store.origin());
+    assert_eq!(origin, Origin::New);
+    assert!(first.starts_with(&format!("{PEER}/")), "{first}");
+    drop(store);
+    for durability in [Durability::Full, Durability::Relaxed, Durability::Full] {
+        let store = Store::open(folder.path(), options(durability)).unwrap();
+        assert_eq!(*store.actor(), first);
+        assert_eq!(store.origin(), Origin::Continued);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_store_that_may_have_been_put_back_gets_a_new_actor_once() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let first = store.actor().clone();
+    store.close().unwrap();
+
+    let copy = as_if_killed(folder.path());
+    let store = open(copy.path());
+    assert_eq!(store.origin(), Origin::Restored(Sign::OtherFile));
+    let second = store.actor().clone();
+    assert_ne!(second, first);
+    store.close().unwrap();
+    assert_eq!(*open(copy.path()).actor(), second);
+
+    let told = Options { restored: true, ..options(Durability::Full) };
+    let store = Store::open(copy.path(), told).unwrap();
+    assert_eq!(store.origin(), Origin::Restored(Sign::Told));
+    assert_ne!(*store.actor(), second);
+}
+
+#[test]
+fn an_unclean_stop_in_relaxed_mode_gets_a_new_actor() {
+    let folder = TempDir::new().unwrap();
+    let relaxed = Store::open(folder.path(), options(Durability::Relaxed)).unwrap();
+    let first = relaxed.actor().clone();
+    drop(relaxed);
+    let store = open(folder.path());
+    assert_eq!(store.origin(), Origin::Restored(Sign::UncleanStop));
+    assert_ne!(*store.actor(), first);
+    let second = store.actor().clone();
+    drop(store);
+    assert_eq!(*open(folder.path()).actor(), second, "full mode needs no closing");
+}
+
+#[test]
+fn a_full_disk_costs_only_the_batch_that_met_it() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let actor = store.actor().clone();
+    store.commit(&[tasks(vec![submitted(1, record("1"), None)])]).unwrap();
+    store.connection.pragma_update(None, "max_page_count", 1).unwrap();
+    let text = format!("\"{}\"", "x".repeat(200_000));
+    let large = Record {
+        dot: dot("an actor first named in the batch that fails/1", 1),
+        ..with_payload(record("2"), &text)
+    };
+    let batch = [tasks(vec![
+        updated(1, Record { rev: 1, ..record("1") }, None),
+        submitted(2, large, Some(&text)),
+    ])];
+    let error = store.commit(&batch).unwrap_err();
+    assert!(matches!(error, CommitError::Failed { .. }), "{error}");
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    let error = store.commit(&[]).unwrap_err();
+    assert!(matches!(error, CommitError::Unusable { .. }), "{error}");
+    store.probe().unwrap();
+
+    store.reopen().unwrap();
+    assert_eq!(*store.actor(), actor);
+    let (kept, _) = load(&store);
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].record, record("1"));
+    store.commit(&batch).unwrap();
+    assert_eq!(load(&store).0.len(), 2);
+}
+
+#[test]
+fn a_probe_tells_whether_the_disk_takes_writes() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    store.probe().unwrap();
+    store.connection.pragma_update(None, "query_only", true).unwrap();
+    let error = store.probe().unwrap_err();
+    assert!(error.to_string().contains("may not be written to"), "{error}");
+}
+
+#[test]
+fn a_grown_log_is_moved_into_the_database_when_nothing_waits() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let size = |store: &Store| fs::metadata(&store.path).unwrap().len();
+    let empty = size(&store);
+    let text = format!("\"{}\"", "x".repeat(250_000));
+    let big = |key: u64| tasks(vec![submitted(key, with_payload(record("1"), &text), Some(&text))]);
+    store.commit(&[big(1)]).unwrap();
+    store.checkpoint_if_idle().unwrap();
+    assert_eq!(size(&store), empty, "too little to be worth a sync");
+    for key in 2..=40 {
+        store.commit(&[big(key)]).unwrap();
+    }
+    store.checkpoint_if_idle().unwrap();
+    assert!(size(&store) > 40 * 250_000);
+}
+
+#[test]
+fn a_log_that_grows_under_unbroken_load_is_bounded() {
+    let folder = TempDir::new().unwrap();
+    let mut store = Store::open(folder.path(), options(Durability::Relaxed)).unwrap();
+    let text = format!("\"{}\"", "x".repeat(250_000));
+    for key in 1..=600 {
+        let change = submitted(key, with_payload(record("1"), &text), Some(&text));
+        store.commit(&[tasks(vec![change])]).unwrap();
+    }
+    let log = fs::metadata(beside(&store.path, "-wal")).unwrap().len();
+    assert!(log < (LONGEST_LOG_PAGES + 100) * 4200, "{log} bytes");
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    store.commit(&[tasks(vec![submitted(1, record("1"), None)])]).unwrap();
+    for file in fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+}

@@ -1,0 +1,210 @@
+//! One batch of changes as one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use crate::scheduler::{Body, Changes, Conflict, Dot, Duplicate, Hash256, TaskChange};
+
+use super::names::Actors;
+use super::row::{self, Packer, WRITTEN};
+
+/// What a batch leaves of its tasks and counters: each once, as it was last.
+#[derive(Default)]
+struct Coalesced<'a> {
+    tasks: BTreeMap<u64, TaskWrite<'a>>,
+    clock: BTreeMap<&'a Arc<str>, u64>,
+    have: BTreeMap<&'a Arc<str>, u64>,
+}
+
+/// The last of a task's changes, and the texts that the earlier ones brought.
+struct TaskWrite<'a> {
+    last: &'a TaskChange,
+    spec_is_new: bool,
+    payload: Option<&'a str>,
+    result: Option<&'a str>,
+}
+
+impl<'a> TaskWrite<'a> {
+    fn new(change: &'a TaskChange) -> Self {
+        TaskWrite {
+            last: change,
+            spec_is_new: change.spec_is_new,
+            payload: change.payload.as_deref(),
+            result: change.result.as_deref(),
+        }
+    }
+
+    fn follow(&mut self, change: &'a TaskChange) {
+        let next = TaskWrite::new(change);
+        if next.spec_is_new || next.payload.is_some() {
+            self.payload = next.payload;
+        }
+        if next.result.is_some() || result_of(next.last) != result_of(self.last) {
+            self.result = next.result;
+        }
+        self.spec_is_new |= next.spec_is_new;
+        self.last = change;
+    }
+}
+
+fn result_of(change: &TaskChange) -> Option<Body> {
+    change.record.outcome.as_ref().and_then(|outcome| outcome.result)
+}
+
+fn coalesce(batch: &[Changes]) -> Coalesced<'_> {
+    let mut all = Coalesced::default();
+    for change in batch.iter().flat_map(|changes| &changes.tasks) {
+        all.tasks
+            .entry(change.key)
+            .and_modify(|write| write.follow(change))
+            .or_insert_with(|| TaskWrite::new(change));
+    }
+    for (peer, counter) in batch.iter().flat_map(|changes| &changes.clock) {
+        let highest = all.clock.entry(peer).or_default();
+        *highest = (*highest).max(*counter);
+    }
+    for Dot { actor, counter } in batch.iter().flat_map(|changes| &changes.have) {
+        let highest = all.have.entry(actor).or_default();
+        *highest = (*highest).max(*counter);
+    }
+    all
+}
+
+/// Writes `batch`. Tasks from the key `next_key` on are known to be new.
+pub(super) fn batch(
+    connection: &Connection,
+    actors: &mut Actors,
+    next_key: u64,
+    batch: &[Changes],
+) -> rusqlite::Result<()> {
+    let all = coalesce(batch);
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    tasks(&transaction, actors, next_key, &all.tasks)?;
+    vectors(&transaction, actors, &all)?;
+    for changes in batch {
+        conflicts(&transaction, actors, &changes.conflicts)?;
+        duplicates(&transaction, &changes.duplicates)?;
+    }
+    transaction.commit()
+}
+
+fn tasks(
+    transaction: &Transaction<'_>,
+    actors: &mut Actors,
+    next_key: u64,
+    tasks: &BTreeMap<u64, TaskWrite<'_>>,
+) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(&format!(
+        "REPLACE INTO tasks (key, {WRITTEN}) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
+    ))?;
+    let mut packer = Packer::new(actors, transaction);
+    for (&key, write) in tasks {
+        let (id, last) = (row::integer(key), write.last);
+        let packed = packer.pack(&last.record, last.leases_here)?;
+        row::write(&mut statement, Some(id), &last.record, packed, None)?;
+        let may_have_texts = key < next_key;
+        let spec = &last.record.spec;
+        let payload = (spec.payload_size > 0).then_some(spec.hash);
+        if write.payload.is_some() || (write.spec_is_new && may_have_texts) {
+            PAYLOADS.keep(transaction, id, payload, write.payload)?;
+        }
+        if write.result.is_some() || may_have_texts {
+            let result = result_of(last).map(|body| body.hash);
+            RESULTS.keep(transaction, id, result, write.result)?;
+        }
+    }
+    Ok(())
+}
+
+/// A table of texts, apart from the tasks so that a changed task does not write them again.
+struct TextTable {
+    replace: &'static str,
+    remove_others: &'static str,
+}
+
+const PAYLOADS: TextTable = TextTable {
+    replace: "REPLACE INTO payloads (task, hash, body) VALUES (?1, ?2, ?3)",
+    remove_others: "DELETE FROM payloads WHERE task = ?1 AND hash IS NOT ?2",
+};
+
+const RESULTS: TextTable = TextTable {
+    replace: "REPLACE INTO results (task, hash, body) VALUES (?1, ?2, ?3)",
+    remove_others: "DELETE FROM results WHERE task = ?1 AND hash IS NOT ?2",
+};
+
+impl TextTable {
+    /// Leaves no text under the key but the one that the record names by a hash.
+    fn keep(
+        &self,
+        transaction: &Transaction<'_>,
+        key: i64,
+        named: Option<Hash256>,
+        text: Option<&str>,
+    ) -> rusqlite::Result<()> {
+        let hash = named.map(|hash| hash.to_bytes());
+        match (hash, text) {
+            (Some(hash), Some(text)) => {
+                transaction.prepare_cached(self.replace)?.execute(params![key, hash, text])?
+            }
+            _ => transaction.prepare_cached(self.remove_others)?.execute(params![key, hash])?,
+        };
+        Ok(())
+    }
+}
+
+fn vectors(
+    transaction: &Transaction<'_>,
+    actors: &mut Actors,
+    all: &Coalesced<'_>,
+) -> rusqlite::Result<()> {
+    let mut clock =
+        transaction.prepare_cached("REPLACE INTO clock (peer, counter) VALUES (?1, ?2)")?;
+    for (peer, &counter) in &all.clock {
+        clock.execute(params![&***peer, row::integer(counter)])?;
+    }
+    let mut have = transaction.prepare_cached("UPDATE actors SET have = ?2 WHERE id = ?1")?;
+    for (actor, &counter) in &all.have {
+        let number = actors.number(actor, transaction)?;
+        have.execute(params![row::integer(number), row::integer(counter)])?;
+    }
+    Ok(())
+}
+
+fn conflicts(
+    transaction: &Transaction<'_>,
+    actors: &mut Actors,
+    conflicts: &[Conflict],
+) -> rusqlite::Result<()> {
+    for conflict in conflicts {
+        let mut statement = transaction.prepare_cached(&format!(
+            "INSERT INTO conflicts (id, {WRITTEN}, payload) VALUES \
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
+        ))?;
+        let mut packer = Packer::new(actors, transaction);
+        let packed = packer.pack(&conflict.record, 0)?;
+        let payload = conflict.payload.as_deref();
+        row::write(&mut statement, None, &conflict.record, packed, Some(payload))?;
+    }
+    Ok(())
+}
+
+fn duplicates(transaction: &Transaction<'_>, duplicates: &[Duplicate]) -> rusqlite::Result<()> {
+    for Duplicate { task_id, peer, worker, dot } in duplicates {
+        transaction
+            .prepare_cached(
+                "INSERT INTO duplicates (task_id, peer, worker, actor, counter) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                &**task_id,
+                &**peer,
+                &**worker,
+                &*dot.actor,
+                row::integer(dot.counter)
+            ])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! What the tests of the scheduler share: a scheduler with a clock of its own, and short ways to
+//! say what happens to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use p2p_workflow_scheduler::P2PTask;
+use p2p_workflow_scheduler::scheduler::*;
+
+/// The wall clock when a test begins, so that it is not mistaken for the monotonic one.
+pub(crate) const WALL_START: u64 = 1_700_000_000_000;
+
+/// Milliseconds in a second.
+pub(crate) const S: u64 = 1000;
+
+/// The time of a call, `monotonic` milliseconds after the test began.
+pub(crate) fn at(monotonic: u64) -> Now {
+    Now { wall: WALL_START + monotonic, monotonic }
+}
+
+/// A scheduler of `peer` without jitter: retries wait the shortest time.
+pub(crate) fn scheduler(peer: &str) -> P2PWorkflowScheduler {
+    P2PWorkflowScheduler::new(peer, &format!("{peer}/1"), Config::default(), Box::new(|| 0))
+}
+
+/// A task of workflow "w" with everything optional left at its default.
+pub(crate) fn task(id: &str) -> P2PTask {
+    P2PTask::new(id, "w", "a task", TagSet::default())
+}
+
+/// A task that waits for others.
+pub(crate) fn task_after(id: &str, depends_on: &[&str]) -> P2PTask {
+    let depends_on = depends_on.iter().map(|id| (*id).to_owned()).collect();
+    P2PTask { depends_on, ..task(id) }
+}
+
+/// Who calls.
+pub(crate) fn caller(worker: &str) -> Caller {
+    Caller { worker: worker.into() }
+}
+
+/// Anything, on time.
+pub(crate) fn timed(duration: u64) -> Want {
+    Want { lease: LeaseTerm::Timed(duration), ..Want::default() }
+}
+
+/// The outcome "completed", without a result.
+pub(crate) fn done() -> Mark {
+    Mark::Completed { result: None }
+}
+
+/// The outcome "failed", with another attempt to follow.
+pub(crate) fn failed() -> Mark {
+    Mark::Failed { error: Some("boom".into()), result: None, retry: true }
+}
+
+/// Where a task stands.
+pub(crate) fn state(s: &P2PWorkflowScheduler, now: Now, id: &str) -> State {
+    s.show(now, id).unwrap().state
+}
+
+/// Claims a task and completes it; `None` if nothing is ready.
+pub(crate) fn run_one(s: &mut P2PWorkflowScheduler, now: Now) -> Option<Arc<str>> {
+    let claimed = s.claim(now, &caller("worker"), &timed(60 * S)).ok()?;
+    let id = claimed.task.task_id;
+    s.mark(now, &caller("worker"), &id, done(), Some(claimed.fence)).unwrap();
+    Some(id)
+}
+
+/// Everything that is shown of every task, in the order of arrival, after a look at whether all
+/// ways to list the tasks agree.
+pub(crate) fn views(s: &P2PWorkflowScheduler, now: Now) -> Vec<TaskView> {
+    let all = list(s, now, Filter::default());
+    let status = s.status(now);
+    assert_eq!(status.counts.iter().sum::<u64>(), all.len() as u64, "each task stands somewhere");
+    for state in State::ALL {
+        let here = all.iter().filter(|view| view.state == state).cloned().collect::<Vec<_>>();
+        assert_eq!(status.count(state), here.len() as u64, "{state}");
+        assert_eq!(list(s, now, Filter { state: Some(state), ..Filter::default() }), here);
+    }
+    let workflows: BTreeSet<_> = all.iter().map(|view| view.workflow_id.to_string()).collect();
+    for workflow in workflows {
+        let here = all.iter().filter(|view| *view.workflow_id == *workflow);
+        let here = here.cloned().collect::<Vec<_>>();
+        let filter = Filter { workflow_id: Some(workflow), ..Filter::default() };
+        assert_eq!(list(s, now, filter), here);
+    }
+    all
+}
+
+/// All pages that a filter lets through.
+fn list(s: &P2PWorkflowScheduler, now: Now, mut filter: Filter) -> Vec<TaskView> {
+    let mut all = Vec::new();
+    filter.limit = 7;
+    loop {
+        let page = s.list(now, &filter).unwrap();
+        all.extend(page.tasks);
+        match page.next {
+            None => return all,
+            next => filter.after = next,
+        }
+    }
+}
+
+/// Gives `to` everything in `changes`, as a push does. Returns nothing new of its own.
+pub(crate) fn push(to: &mut P2PWorkflowScheduler, now: Now, changes: &Changes) {
+    for change in &changes.tasks {
+        to.merge(now, change.record.clone(), change.payload.clone(), change.result.clone());
+    }
+}
+
+/// A store in memory: what was kept of a scheduler.
+#[derive(Clone, Default)]
+pub(crate) struct Disk {
+    clock: BTreeMap<String, u64>,
+    have: BTreeMap<Arc<str>, u64>,
+    tasks: BTreeMap<u64, KeptTask>,
+    conflicts: u64,
+    duplicates: u64,
+}
+
+impl Disk {
+    /// Commits what a scheduler changed.
+    pub(crate) fn keep(&mut self, changes: &Changes) {
+        for TaskChange { key, record, leases_here, .. } in &changes.tasks {
+            let (key, leases_here) = (*key, *leases_here);
+            self.tasks.insert(key, KeptTask { key, record: record.clone(), leases_here });
+        }
+        for (peer, counter) in &changes.clock {
+            self.clock.insert(peer.to_string(), *counter);
+        }
+        for dot in &changes.have {
+            self.have.insert(dot.actor.clone(), dot.counter);
+        }
+        self.conflicts += changes.conflicts.len() as u64;
+        self.duplicates += changes.duplicates.len() as u64;
+    }
+
+    /// Starts a scheduler of `peer` from what was kept.
+    pub(crate) fn restore(&self, peer: &str, now: Now) -> P2PWorkflowScheduler {
+        let kept = Kept {
+            clock: self.clock.clone(),
+            have: self.have.clone(),
+            tasks: self.tasks.values().cloned().collect(),
+            conflicts: self.conflicts,
+            duplicates: self.duplicates,
+            next_key: self.tasks.keys().last().map_or(0, |key| key + 1),
+        };
+        let (actor, config) = (format!("{peer}/1"), Config::default());
+        P2PWorkflowScheduler::restore(peer, &actor, config, Box::new(|| 0), now, kept)
+    }
+
+    /// All records by task id.
+    pub(crate) fn records(&self) -> BTreeMap<Arc<str>, Record> {
+        let records = self.tasks.values().map(|task| task.record.clone());
+        records.map(|record| (record.spec.task_id.clone(), record)).collect()
+    }
+}

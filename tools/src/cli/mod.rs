@@ -1,0 +1,271 @@
+//! The command line: what a person or a script touches.
+//!
+//! ```text
+//! main ── Cli::parse ──► run ──┬─► serve(options)               mcp start
+//!                              ├─► connect(options) ─► Client   p2p-workflow …, node stop
+//!                              └─► (text alone)                 completions, man
+//! ```
+//!
+//! A command is a client of the node like any other: it calls the tools over a stream that
+//! `connect` gives it, and knows nothing of what is behind it. It returns the text for stdout, or
+//! a [`Failure`] that names the exit code. Stdout carries answers only; everything else goes to
+//! stderr.
+//!
+//! One command, one file under `p2p_workflow/`, in the same order: its flags, the call, what
+//! people are shown, tests.
+
+mod duration;
+mod node;
+mod p2p_workflow;
+mod render;
+mod shell;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anstream::AutoStream;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use tracing_subscriber::EnvFilter;
+
+use self::node::NodeCommand;
+use self::p2p_workflow::WorkflowCommand;
+use self::shell::{Completions, Man};
+use crate::client::{CallError, Client, ConnectError, Duplex};
+
+/// Share durable tasks between agents, people and machines, without a server.
+#[derive(Debug, Parser)]
+#[command(name = "ipfs-accelerate", version, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  ipfs-accelerate mcp start                  what an agent's MCP configuration names
+  ipfs-accelerate p2p-workflow status        what is in the queue
+  ipfs-accelerate p2p-workflow submit --help
+
+Exit codes: 0 done, 1 rejected by the scheduler, 2 wrong usage, 3 the node failed.")]
+pub struct Cli {
+    #[command(flatten)]
+    options: GlobalOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The options that every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct GlobalOptions {
+    /// Where the node keeps its tasks [default: the platform's data directory]
+    #[arg(long, global = true, env = "IPFS_ACCELERATE_HOME", value_name = "DIR")]
+    #[arg(hide_env_values = true, value_hint = ValueHint::DirPath)]
+    pub data_dir: Option<PathBuf>,
+
+    /// What an answer waits for where no node runs yet: the disk (full), or only the operating
+    /// system (relaxed: faster, a power cut may lose the last moments)
+    #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(value_name = "full|relaxed")]
+    pub durability: Durability,
+
+    /// The data directory is a backup that was put back: without this, a peer may take its new
+    /// writes for old ones
+    #[arg(long, global = true)]
+    pub restored: bool,
+
+    /// Log more to stderr: -v what happens, -vv details (RUST_LOG refines it)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What an answer waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// The disk: a power cut loses nothing that was answered
+    #[default]
+    Full,
+    /// The operating system: faster, a power cut may lose the last moments
+    Relaxed,
+}
+
+/// Which node a command wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// The running one, or else one opened in this process.
+    Any,
+    /// Only one that runs already.
+    Running,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The MCP server that agents start
+    #[command(subcommand)]
+    Mcp(McpCommand),
+    /// Hand in, take and follow tasks
+    #[command(subcommand, name = "p2p-workflow")]
+    Workflow(WorkflowCommand),
+    /// The process that serves a data directory
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the manual page
+    Man(Man),
+}
+
+#[derive(Debug, Subcommand)]
+enum McpCommand {
+    /// Serve MCP on stdin and stdout
+    #[command(after_help = "\
+In an agent's MCP configuration:
+  {\"mcpServers\": {\"ipfs-accelerate\":
+    {\"command\": \"ipfs-accelerate\", \"args\": [\"mcp\", \"start\"]}}}
+
+All servers and commands on one data directory share its tasks.")]
+    Start,
+}
+
+/// Runs one command to its exit code.
+///
+/// `connect` gives a stream to the node, `serve` is the MCP server on stdin and stdout. The stream
+/// is dropped before this returns.
+pub async fn run<S: Duplex + 'static>(
+    cli: Cli,
+    connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<S, ConnectError>,
+    serve: impl AsyncFnOnce(&GlobalOptions) -> Result<(), ConnectError>,
+) -> ExitCode {
+    start_logs(cli.options.verbose);
+    let result = execute(cli, connect, serve).await;
+    let text = match &result {
+        Ok(text) => text,
+        Err(failure) => failure.stdout(),
+    };
+    match print(text).and(result) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(failure) => {
+            anstream::eprint!("{}", failure.message());
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Everything but the printing: returns what belongs on stdout.
+async fn execute<S: Duplex + 'static>(
+    cli: Cli,
+    connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<S, ConnectError>,
+    serve: impl AsyncFnOnce(&GlobalOptions) -> Result<(), ConnectError>,
+) -> Result<String, Failure> {
+    let options = &cli.options;
+    match cli.command {
+        Command::Mcp(McpCommand::Start) => {
+            if io::stdin().is_terminal() {
+                anstream::eprint!("{}", terminal_notice());
+            }
+            serve(options).await?;
+            Ok(String::new())
+        }
+        Command::Workflow(command) => {
+            let stream = connect(options, Attach::Any).await?;
+            command.run(&mut Client::attach(stream).await?).await
+        }
+        Command::Node(NodeCommand::Stop) => match connect(options, Attach::Running).await {
+            Ok(stream) => node::stop(&mut Client::attach(stream).await?).await,
+            Err(ConnectError::NotRunning) => Ok(node::not_running()),
+            Err(error) => Err(error.into()),
+        },
+        Command::Completions(completions) => Ok(completions.run()),
+        Command::Man(man) => man.run(),
+    }
+}
+
+/// What a person is told who starts the MCP server by hand.
+#[must_use]
+pub fn terminal_notice() -> String {
+    "\
+This is an MCP server. It waits for an agent's JSON-RPC messages on stdin; Ctrl-D ends it.
+  For an agent: put the command `ipfs-accelerate`, args `mcp start`, in its MCP configuration.
+  For yourself: try `ipfs-accelerate p2p-workflow status` in another terminal.
+"
+    .into()
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// The scheduler said no.
+    Rejected(String),
+    /// Some of many were turned down, each already told; the rest is done.
+    SomeRejected { summary: String },
+    /// The arguments name something that is not there or not right.
+    Usage(String),
+    /// The node, its store, the connection or our output failed.
+    Failed(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Rejected(_) | Failure::SomeRejected { .. } => 1,
+            Failure::Usage(_) => 2,
+            Failure::Failed(_) => 3,
+        }
+    }
+
+    /// What stdout gets all the same.
+    fn stdout(&self) -> &str {
+        match self {
+            Failure::SomeRejected { summary } => summary,
+            _ => "",
+        }
+    }
+
+    /// What stderr gets.
+    fn message(&self) -> String {
+        match self {
+            Failure::Rejected(text) | Failure::Usage(text) | Failure::Failed(text) => {
+                render::refused(text)
+            }
+            Failure::SomeRejected { .. } => String::new(),
+        }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Rejected(text) => Failure::Rejected(text),
+            error => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+/// Writes to stdout. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Logs go to stderr. `RUST_LOG` has the last word; the protocol library stays quiet without it.
+fn start_logs(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info,rmcp=warn",
+        _ => "debug,rmcp=warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let colour = AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .init();
+}

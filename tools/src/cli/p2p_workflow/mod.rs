@@ -1,0 +1,118 @@
+//! `p2p-workflow …`: one file for each command, each one call of a tool.
+
+mod bulk;
+mod cancel;
+mod check_tags;
+mod clock;
+mod complete;
+mod input;
+mod list;
+mod next;
+mod reprioritize;
+mod requeue;
+mod show;
+mod status;
+mod submit;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::Failure;
+use crate::client::{Answer, Client};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkflowCommand {
+    /// Show how many tasks stand where, and the peers
+    Status(status::Status),
+    /// Hand in a task, or a file of tasks
+    Submit(Box<submit::Submit>),
+    /// Take the next task to run
+    Next(next::Next),
+    /// Report on a task that you took
+    Complete(complete::Complete),
+    /// Say what tags mean for a GitHub workflow
+    CheckTags(check_tags::CheckTags),
+    /// Show the Merkle clock
+    Clock(clock::Clock),
+    /// List tasks
+    List(list::List),
+    /// Show everything about one task
+    Show(show::Show),
+    /// Call a task off
+    Cancel(cancel::Cancel),
+    /// Put a failed task back into the queue
+    Requeue(requeue::Requeue),
+    /// Change the priority of a task
+    Reprioritize(reprioritize::Reprioritize),
+}
+
+impl WorkflowCommand {
+    /// Returns what belongs on stdout.
+    pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
+        match self {
+            WorkflowCommand::Status(command) => command.run(client).await,
+            WorkflowCommand::Submit(command) => command.run(client).await,
+            WorkflowCommand::Next(command) => command.run(client).await,
+            WorkflowCommand::Complete(command) => command.run(client).await,
+            WorkflowCommand::CheckTags(command) => command.run(client).await,
+            WorkflowCommand::Clock(command) => command.run(client).await,
+            WorkflowCommand::List(command) => command.run(client).await,
+            WorkflowCommand::Show(command) => command.run(client).await,
+            WorkflowCommand::Cancel(command) => command.run(client).await,
+            WorkflowCommand::Requeue(command) => command.run(client).await,
+            WorkflowCommand::Reprioritize(command) => command.run(client).await,
+        }
+    }
+}
+
+/// How an answer is printed.
+#[derive(Debug, Args)]
+struct Format {
+    /// Print the scheduler's answer as one JSON object, exactly
+    #[arg(long)]
+    json: bool,
+}
+
+impl Format {
+    fn print(
+        &self,
+        answer: &Answer,
+        for_people: impl FnOnce(&Value) -> String,
+    ) -> Result<String, Failure> {
+        match self.json {
+            true => Ok(format!("{}\n", answer.json())),
+            false => Ok(for_people(&answer.value()?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    //! Runs a command line against a node that follows a script.
+
+    use anstream::adapter::strip_str;
+    use clap::Parser;
+
+    use super::super::{Attach, Cli, Failure, execute};
+    use crate::client::fake::{self, Exchange};
+
+    /// What the command prints, without styles; the script must be used up.
+    pub(super) async fn run(line: &[&str], script: Vec<Exchange>) -> Result<String, Failure> {
+        let words = ["ipfs-accelerate", "p2p-workflow"].iter().chain(line);
+        let cli = Cli::try_parse_from(words).expect("the command line parses");
+        let (stream, node) = fake::node(script);
+        let connect = async |_: &_, attach| {
+            assert_eq!(attach, Attach::Any);
+            Ok(stream)
+        };
+        let result = execute(cli, connect, async |_: &_| unreachable!("not a server")).await;
+        node.await.expect("the script was followed");
+        result.map(|text| strip_str(&text).to_string())
+    }
+
+    /// Whether the words are wrong usage, before anything is connected.
+    pub(super) fn is_wrong_usage(line: &[&str]) -> bool {
+        let words = ["ipfs-accelerate", "p2p-workflow"].iter().chain(line);
+        Cli::try_parse_from(words).is_err_and(|error| error.exit_code() == 2)
+    }
+}

@@ -1,0 +1,242 @@
+//! What people read: a ✓ line, then indented `Key: value` lines; tables for lists.
+//!
+//! Labels and formats follow from the names of the fields: `next_attempt_at` is a point in time
+//! (milliseconds since the Unix epoch) and reads `Next attempt: in 5 s`, `retry_after_seconds` is
+//! a duration. So a field that the node adds later is shown too, after those that a command puts
+//! in an order of its own.
+//!
+//! Texts come from other machines: control characters, with which a text could steer the
+//! terminal, are replaced. Styles are always written; the stream drops them where no terminal is.
+
+use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::builder::styling::{AnsiColor, Style};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const KEY: Style = Style::new().dimmed();
+
+/// Fields that say nothing to people: the ✓ says it, or the field that is there.
+const UNSPOKEN: [&str; 4] = ["success", "created", "has_payload", "has_result"];
+
+/// An answer for people, built from top to bottom.
+pub(super) struct Card {
+    text: String,
+    now: u64,
+}
+
+impl Card {
+    /// A card that opens with `✓ title`.
+    pub(super) fn new(title: &str) -> Self {
+        Card::at(title, now())
+    }
+
+    fn at(title: &str, now: u64) -> Self {
+        Card { text: format!("{GOOD}✓{GOOD:#} {}\n", clean(title)), now }
+    }
+
+    /// One line; nothing where the value is missing or empty.
+    pub(super) fn field(mut self, key: &str, value: &Value) -> Self {
+        if let Some(shown) = shown(key, value, self.now) {
+            let shown = clean(&shown).replace('\n', "\n    ");
+            let gap = if shown.contains('\n') { "\n    " } else { " " };
+            let label = label(key);
+            // Writing to a String cannot fail.
+            let _ = writeln!(self.text, "  {KEY}{label}:{KEY:#}{gap}{shown}");
+        }
+        self
+    }
+
+    /// The fields of an object: those named `first`, in that order, then the others.
+    pub(super) fn fields(mut self, object: &Value, first: &[&str]) -> Self {
+        for key in first {
+            self = self.field(key, &object[*key]);
+        }
+        for (key, value) in object.as_object().into_iter().flatten() {
+            if !first.contains(&key.as_str()) && !UNSPOKEN.contains(&key.as_str()) {
+                self = self.field(key, value);
+            }
+        }
+        self
+    }
+
+    /// The text, with styles.
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+}
+
+/// A rejection or failure: `✗`, its text, further lines indented.
+pub(super) fn refused(text: &str) -> String {
+    format!("{BAD}✗{BAD:#} {}\n", clean(text).replace('\n', "\n  "))
+}
+
+/// A table of tasks, one line each where the terminal is wide enough.
+pub(super) fn task_table(tasks: &[Value]) -> String {
+    let now = now();
+    let columns = ["task_id", "workflow_id", "state", "priority", "attempt", "created_at", "name"];
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(columns.map(|key| label(key).to_uppercase()));
+    for task in tasks {
+        table.add_row(columns.map(|key| {
+            let cell = shown(key, &task[key], now).unwrap_or_default();
+            clean(&cell).replace(['\n', '\t'], " ")
+        }));
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// `task_id` → `Task ID`; what the format says already (`_at`, `_seconds`) is left out.
+fn label(key: &str) -> String {
+    let key = key.strip_suffix("_at").or(key.strip_suffix("_seconds")).unwrap_or(key);
+    let words = key.split('_').enumerate().map(|(place, word)| match word {
+        "id" => "ID".into(),
+        "p2p" => "P2P".into(),
+        "github" => "GitHub".into(),
+        word if place == 0 => word[..1].to_uppercase() + &word[1..],
+        word => word.into(),
+    });
+    words.collect::<Vec<String>>().join(" ")
+}
+
+fn shown(key: &str, value: &Value, now: u64) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::Bool(true) => Some("yes".into()),
+        Value::Bool(false) => Some("no".into()),
+        Value::Number(number) => Some(match number.as_u64() {
+            Some(at) if key.ends_with("_at") => relative(at, now),
+            _ if key.ends_with("_seconds") => format!("{} s", number.as_f64().unwrap_or_default()),
+            _ => number.to_string(),
+        }),
+        Value::String(text) => (!text.is_empty()).then(|| text.clone()),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            (!items.is_empty()).then(|| items.join(", "))
+        }
+        Value::Object(fields) if fields.is_empty() => None,
+        value => Some(format!("{value:#}")),
+    }
+}
+
+/// `2 min ago`, `in 5 min`.
+fn relative(at: u64, now: u64) -> String {
+    match at.abs_diff(now) {
+        0..1000 => "now".into(),
+        ahead if at > now => format!("in {}", span(ahead)),
+        past => format!("{} ago", span(past)),
+    }
+}
+
+/// A duration, rounded, in the largest unit of which it has at least one.
+fn span(millis: u64) -> String {
+    let seconds = (millis + 500) / 1000;
+    let minutes = (seconds + 30) / 60;
+    let hours = (minutes + 30) / 60;
+    match (seconds, minutes, hours) {
+        (0..60, ..) => format!("{seconds} s"),
+        (_, 0..60, _) => format!("{minutes} min"),
+        (.., 0..24) => format!("{hours} h"),
+        _ => format!("{} d", (hours + 12) / 24),
+    }
+}
+
+fn clean(text: &str) -> String {
+    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().map(|c| if harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+/// Milliseconds since the Unix epoch; 0 on a machine whose clock stands before it.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    fn plain(card: Card) -> String {
+        strip_str(&card.into_text()).to_string()
+    }
+
+    #[test]
+    fn a_card_is_a_check_mark_and_indented_lines() {
+        let answer = json!({"extra_field": "shown too", "in_sync": true, "priority": 5,
+                            "success": true, "tags": ["p2p-only", "unit-test"], "task_id": "a"});
+        let card = Card::at("Task submitted", NOW).fields(&answer, &["task_id", "priority"]);
+        assert_eq!(
+            plain(card),
+            "✓ Task submitted\n  Task ID: a\n  Priority: 5\n  \
+             Extra field: shown too\n  In sync: yes\n  Tags: p2p-only, unit-test\n"
+        );
+    }
+
+    #[test]
+    fn missing_and_empty_values_take_no_line() {
+        let answer = json!({"owner": null, "unblocked": [], "note": "", "dependency_results": {},
+                            "success": true});
+        assert_eq!(plain(Card::at("Done", NOW).fields(&answer, &["owner", "absent"])), "✓ Done\n");
+    }
+
+    #[test]
+    fn objects_and_long_texts_stand_below_their_key() {
+        let answer = json!({"error": "one\ntwo", "payload": {"a": [1]}});
+        assert_eq!(
+            plain(Card::at("Task", NOW).fields(&answer, &[])),
+            "✓ Task\n  Error:\n    one\n    two\n  Payload:\n    {\n      \"a\": [\n        1\n      ]\n    }\n"
+        );
+    }
+
+    #[test]
+    fn times_are_relative_and_durations_have_units() {
+        let answer = json!({"created_at": NOW - 125_000, "expires_at": NOW + 3_600_000,
+                            "retry_after_seconds": 1.5});
+        assert_eq!(
+            plain(Card::at("Task", NOW).fields(&answer, &[])),
+            "✓ Task\n  Created: 2 min ago\n  Expires: in 1 h\n  Retry after: 1.5 s\n"
+        );
+        assert_eq!(relative(NOW - 999, NOW), "now");
+        assert_eq!(relative(NOW - 59_400, NOW), "59 s ago");
+        assert_eq!(relative(NOW + 3_599_700, NOW), "in 1 h");
+        assert_eq!(relative(NOW + 49 * 3_600_000, NOW), "in 2 d");
+    }
+
+    #[test]
+    fn a_text_from_elsewhere_cannot_steer_the_terminal() {
+        let answer = json!({"error": "\u{1b}[2J\u{7f}\u{9b}1A\rgone"});
+        let text = plain(Card::at("Task \u{7}", NOW).fields(&answer, &[]));
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        assert!(!refused("no \u{1b}]0;title\u{7}").contains('\u{7}'));
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_code_on_a_line_of_its_own() {
+        let text = strip_str(&refused("task \"a\" exists.\ncode: task_exists")).to_string();
+        assert_eq!(text, "✗ task \"a\" exists.\n  code: task_exists\n");
+    }
+
+    #[test]
+    fn a_table_has_one_line_for_each_task() {
+        let tasks = [
+            json!({"task_id": "a", "workflow_id": "w", "state": "pending", "priority": 5, "name": "First"}),
+            json!({"task_id": "long-id", "workflow_id": "w", "state": "failed", "priority": 10, "name": "Two\nlines"}),
+        ];
+        let table = task_table(&tasks);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 3, "{table}");
+        assert!(lines[0].trim_start().starts_with("TASK ID"));
+        assert!(lines[2].contains("long-id") && lines[2].ends_with("Two lines"));
+    }
+}

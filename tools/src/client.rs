@@ -1,0 +1,512 @@
+//! A small MCP client: newline-delimited JSON-RPC over any byte stream, with pipelining.
+//!
+//! ```text
+//! command ── call ──► Client ══ one JSON-RPC message per line ══► node
+//!                        ▲                                          │
+//!                        └──── answers, in whatever order ──────────┘
+//! ```
+//!
+//! Written by hand, and not with rmcp's client, for two things which that one does not give:
+//! requests reach the wire in the order in which they were sent (rmcp sends each from a task of
+//! its own), and payloads, results and structured content pass through exactly as they were written.
+//!
+//! There is no task and no lock. Whoever waits, for an answer or for room to write, reads the
+//! stream, and sets aside the replies that others wait for. A caller that pipelines bounds its
+//! requests in flight itself; the node takes 256 at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::pin::pin;
+
+use futures::{SinkExt, StreamExt};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
+
+/// The MCP revision asked for: the first one with structured content.
+const PROTOCOL_VERSION: &str = "2025-06-18";
+/// The worker that all commands of a node share: its leases run on time, not with a session.
+const WORKER: &str = "command-line";
+/// The longest answer: a task with its payload and result, each escaped and repeated in the text,
+/// is below 4 MiB. A longer line is no answer of ours.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Codes that say that the node failed, where all others say that it refused.
+const FAILURE_CODES: [&str; 2] = ["store_failed", "internal"];
+
+/// A byte stream to a node: a socket, a pipe, or its in-process twin.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// The input of a tool. Every value is kept as the JSON text it came as, so that a payload loses
+/// neither the order of its keys nor the digits of its numbers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Arguments(BTreeMap<String, Box<RawValue>>);
+
+impl Arguments {
+    /// No arguments.
+    #[must_use]
+    pub fn new() -> Self {
+        Arguments::default()
+    }
+
+    /// Adds a field, unless it is `null`: so the default of what was not given stays the node's.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Serialize) -> Self {
+        let value = to_raw_value(&value).expect("flags are texts, numbers, lists and JSON");
+        if value.get() != "null" {
+            self.0.insert(key.to_owned(), value);
+        }
+        self
+    }
+
+    /// Adds a list, unless it is empty.
+    #[must_use]
+    pub fn with_list(self, key: &str, items: &[String]) -> Self {
+        match items.is_empty() {
+            true => self,
+            false => self.with(key, items),
+        }
+    }
+}
+
+/// A connection to a node, past the handshake.
+pub struct Client {
+    requests: FramedWrite<WriteHalf<Box<dyn Duplex>>, LinesCodec>,
+    replies: Replies,
+    last_id: u64,
+}
+
+/// The half that is read.
+struct Replies {
+    lines: FramedRead<ReadHalf<Box<dyn Duplex>>, LinesCodec>,
+    /// Replies that came while another was waited for.
+    early: HashMap<u64, Reply>,
+}
+
+/// A request on its way. Exchange it for its answer with [`Client::answer`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Ticket(u64);
+
+impl Client {
+    /// Shakes hands with the node at the other end of `stream`.
+    ///
+    /// # Errors
+    /// The stream ended, or what speaks there is not our node.
+    pub async fn attach(stream: impl Duplex + 'static) -> Result<Self, CallError> {
+        let (read, write) = tokio::io::split(Box::new(stream) as Box<dyn Duplex>);
+        let lines = FramedRead::new(read, LinesCodec::new_with_max_length(MAX_ANSWER_BYTES));
+        let mut client = Client {
+            requests: FramedWrite::new(write, LinesCodec::new()),
+            replies: Replies { lines, early: HashMap::new() },
+            last_id: 0,
+        };
+        let hello = client
+            .send(
+                "initialize",
+                json!({
+                    "protocolVersion": PROTOCOL_VERSION,
+                    "clientInfo": {
+                        "name": env!("CARGO_PKG_NAME"),
+                        "version": env!("CARGO_PKG_VERSION"),
+                    },
+                    "capabilities": {"experimental": {"ipfs-accelerate": {"worker": WORKER}}},
+                }),
+            )
+            .await?;
+        client.reply(hello).await?;
+        client.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await?;
+        Ok(client)
+    }
+
+    /// Calls `tool` and waits for its answer.
+    ///
+    /// # Errors
+    /// The call was rejected, the node failed, or the connection was lost.
+    pub async fn call(&mut self, tool: &str, arguments: Arguments) -> Result<Answer, CallError> {
+        let ticket = self.start_call(tool, arguments).await?;
+        self.answer(ticket).await
+    }
+
+    /// Sends a call of `tool` without waiting for its answer. Calls arrive in the order of sending.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    pub async fn start_call(
+        &mut self,
+        tool: &str,
+        arguments: Arguments,
+    ) -> Result<Ticket, CallError> {
+        self.send("tools/call", ToolCall { name: tool, arguments }).await
+    }
+
+    /// Sends a request of our own, outside of MCP's, that is answered like a tool's call.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn request(&mut self, method: &str, params: Arguments) -> Result<Answer, CallError> {
+        let ticket = self.send(method, params).await?;
+        self.answer(ticket).await
+    }
+
+    /// Waits for the answer to one request.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn answer(&mut self, ticket: Ticket) -> Result<Answer, CallError> {
+        let result = self.reply(ticket).await?;
+        let result: ToolResult = serde_json::from_str(result.get()).map_err(not_mcp)?;
+        result.into_answer()
+    }
+
+    async fn send(&mut self, method: &str, params: impl Serialize) -> Result<Ticket, CallError> {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.write(&Request { jsonrpc: "2.0", id, method, params }).await?;
+        Ok(Ticket(id))
+    }
+
+    /// Buffers one message; [`Client::reply`] sees to it that the last ones leave too.
+    async fn write(&mut self, message: &impl Serialize) -> Result<(), CallError> {
+        let line = serde_json::to_string(message).map_err(|error| CallError::Lost(error.into()))?;
+        self.replies.read_during(self.requests.feed(line)).await
+    }
+
+    async fn reply(&mut self, ticket: Ticket) -> Result<Box<RawValue>, CallError> {
+        self.replies.read_during(SinkExt::<String>::flush(&mut self.requests)).await?;
+        loop {
+            if let Some(reply) = self.replies.early.remove(&ticket.0) {
+                return reply.map_err(|fault| CallError::Protocol(fault.message));
+            }
+            self.replies.read().await?;
+        }
+    }
+}
+
+impl Replies {
+    /// Reads while something is written: a node whose answers nobody takes stops reading too, and
+    /// both would wait for each other.
+    async fn read_during(
+        &mut self,
+        write: impl Future<Output = Result<(), LinesCodecError>>,
+    ) -> Result<(), CallError> {
+        let mut write = pin!(write);
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut write => return Ok(written?),
+                read = self.read() => read?,
+            }
+        }
+    }
+
+    /// Reads one message, and keeps it if it is a reply. Loses nothing if it is dropped.
+    async fn read(&mut self) -> Result<(), CallError> {
+        let line = match self.lines.next().await {
+            Some(line) => line?,
+            None => return Err(CallError::Lost(io::ErrorKind::UnexpectedEof.into())),
+        };
+        match serde_json::from_str(&line).map_err(not_mcp)? {
+            Message { method: Some(_), .. } => {}
+            Message { id: Some(id), result: Some(result), .. } => {
+                self.early.insert(id, Ok(result));
+            }
+            Message { id: Some(id), error: Some(fault), .. } => {
+                self.early.insert(id, Err(fault));
+            }
+            Message { error: Some(fault), .. } => return Err(CallError::Protocol(fault.message)),
+            _ => return Err(not_mcp("a message that is neither a request nor a reply")),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("last_id", &self.last_id)
+            .field("early", &self.replies.early.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a tool answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    structured: Box<RawValue>,
+}
+
+impl Answer {
+    /// The structured content as the node wrote it: one JSON object on one line.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.structured.get()
+    }
+
+    /// The structured content, to look into.
+    ///
+    /// # Errors
+    /// A number in it is beyond what can be held.
+    pub fn value(&self) -> Result<Value, CallError> {
+        serde_json::from_str(self.json()).map_err(not_mcp)
+    }
+}
+
+/// Why a call brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The scheduler said no. Nothing was changed.
+    #[error("{0}")]
+    Rejected(String),
+    /// The node could not do it: its store failed, or it has a bug. Nothing was acknowledged.
+    #[error("{0}")]
+    Failed(String),
+    /// What came back is not what MCP has there.
+    #[error(
+        "the node and this command do not understand each other: {0}. Are both of one version? `ipfs-accelerate node stop` ends an older node."
+    )]
+    Protocol(String),
+    /// The connection ended. Whether the request was done is not known.
+    #[error("the connection to the node was lost: {0}")]
+    Lost(io::Error),
+}
+
+impl From<LinesCodecError> for CallError {
+    fn from(error: LinesCodecError) -> Self {
+        match error {
+            LinesCodecError::Io(error) => CallError::Lost(error),
+            LinesCodecError::MaxLineLengthExceeded => not_mcp("an answer that is too long"),
+        }
+    }
+}
+
+/// Why there is no connection to a node.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No node runs on this data directory, and only a running one was wanted.
+    #[error("no node is running")]
+    NotRunning,
+    /// Neither could a running node be reached nor the store be opened.
+    #[error("cannot open the node: {0}")]
+    CannotOpen(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+type Reply = Result<Box<RawValue>, Fault>;
+
+#[derive(Serialize)]
+struct Request<'a, P> {
+    jsonrpc: &'static str,
+    id: u64,
+    method: &'a str,
+    params: P,
+}
+
+#[derive(Serialize)]
+struct ToolCall<'a> {
+    name: &'a str,
+    arguments: Arguments,
+}
+
+/// A reply, or with a `method` anything else. The node asks nothing of a client.
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default, deserialize_with = "number")]
+    id: Option<u64>,
+    method: Option<IgnoredAny>,
+    result: Option<Box<RawValue>>,
+    error: Option<Fault>,
+}
+
+/// An id that we gave; another is as good as none.
+fn number<'de, D: Deserializer<'de>>(id: D) -> Result<Option<u64>, D::Error> {
+    Ok(Value::deserialize(id)?.as_u64())
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    message: String,
+}
+
+/// MCP's `CallToolResult`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolResult {
+    #[serde(default)]
+    is_error: bool,
+    #[serde(default)]
+    content: Vec<Content>,
+    structured_content: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    #[serde(default)]
+    text: String,
+}
+
+impl ToolResult {
+    fn into_answer(self) -> Result<Answer, CallError> {
+        if !self.is_error {
+            let structured =
+                self.structured_content.ok_or_else(|| not_mcp("no structured content"))?;
+            return Ok(Answer { structured });
+        }
+        let text = self.content.into_iter().map(|part| part.text).collect::<Vec<_>>().join("\n");
+        let code = text.lines().next_back().and_then(|line| line.strip_prefix("code: "));
+        match code.is_some_and(|code| FAILURE_CODES.contains(&code.trim())) {
+            true => Err(CallError::Failed(text)),
+            false => Err(CallError::Rejected(text)),
+        }
+    }
+}
+
+fn not_mcp(what: impl fmt::Display) -> CallError {
+    CallError::Protocol(what.to_string())
+}
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+#[cfg(test)]
+mod tests {
+    use super::fake::Peer;
+    use super::*;
+
+    async fn connected() -> (Client, Peer) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (client, peer) = tokio::join!(Client::attach(ours), Peer::accept(theirs));
+        (client.unwrap(), peer)
+    }
+
+    #[tokio::test]
+    async fn the_handshake_says_that_leases_run_on_time() {
+        let (_client, peer) = connected().await;
+        let capabilities = &peer.hello["params"]["capabilities"];
+        assert_eq!(capabilities["experimental"]["ipfs-accelerate"]["worker"], "command-line");
+    }
+
+    #[tokio::test]
+    async fn answers_that_overtake_each_other_reach_their_own_callers() {
+        let (mut client, mut peer) = connected().await;
+        let first = client.start_call("a", Arguments::new()).await.unwrap();
+        let second = client.start_call("b", Arguments::new()).await.unwrap();
+        let node = tokio::spawn(async move {
+            let requests = [peer.read().await.unwrap(), peer.read().await.unwrap()];
+            assert_eq!(requests[0]["params"]["name"], "a", "requests keep their order");
+            for request in requests.iter().rev() {
+                let name = &request["params"]["name"];
+                peer.reply(request, json!({"content": [], "structuredContent": {"was": name}}))
+                    .await;
+            }
+        });
+        assert_eq!(client.answer(first).await.unwrap().json(), r#"{"was":"a"}"#);
+        assert_eq!(client.answer(second).await.unwrap().json(), r#"{"was":"b"}"#);
+        node.await.unwrap();
+    }
+
+    /// A payload taken apart and put together again would have its keys sorted and its numbers
+    /// rounded, and a second submission of the same task would look like another.
+    #[tokio::test]
+    async fn values_pass_through_as_they_were_written() {
+        let odd = r#"{"z":1.10,"a":123456789012345678901234567890}"#;
+        let raw = RawValue::from_string(odd.into()).unwrap();
+        let arguments = Arguments::new().with("payload", raw).with("absent", None::<u8>);
+        assert_eq!(serde_json::to_string(&arguments).unwrap(), format!(r#"{{"payload":{odd}}}"#));
+
+        let (mut client, mut peer) = connected().await;
+        let call = tokio::spawn(async move { client.call("a", arguments).await });
+        let id = peer.read().await.unwrap()["id"].clone();
+        peer.write_line(&format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"structuredContent":{odd}}}}}"#
+        ))
+        .await;
+        assert_eq!(call.await.unwrap().unwrap().json(), odd);
+    }
+
+    #[tokio::test]
+    async fn what_the_node_says_unasked_is_passed_over() {
+        let (mut client, mut peer) = connected().await;
+        let call = tokio::spawn(async move { client.call("a", Arguments::new()).await });
+        let request = peer.read().await.unwrap();
+        peer.write(json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}))
+            .await;
+        peer.write(json!({"jsonrpc": "2.0", "id": request["id"], "method": "ping"})).await;
+        peer.reply(&request, json!({"structuredContent": {}})).await;
+        assert_eq!(call.await.unwrap().unwrap().json(), "{}");
+    }
+
+    /// A node stops reading while a client leaves too many answers unread. A client that only
+    /// wrote then would wait for it, and it for the client.
+    #[tokio::test]
+    async fn answers_are_read_while_requests_wait_for_room() {
+        let (ours, theirs) = tokio::io::duplex(64);
+        let (client, peer) = tokio::join!(Client::attach(ours), Peer::accept(theirs));
+        let (mut client, mut peer) = (client.unwrap(), peer);
+        let node = tokio::spawn(async move {
+            for _ in 0..3 {
+                let request = peer.read().await.unwrap();
+                let answer = json!({"structuredContent": {"text": "y".repeat(1000)}});
+                peer.reply(&request, answer).await;
+            }
+        });
+        let mut tickets = Vec::new();
+        for _ in 0..3 {
+            // Longer than what is buffered before it has to leave.
+            let large = Arguments::new().with("text", "x".repeat(10_000));
+            tickets.push(client.start_call("a", large).await.unwrap());
+        }
+        for ticket in tickets {
+            client.answer(ticket).await.unwrap();
+        }
+        node.await.unwrap();
+    }
+
+    async fn answered(reply: impl FnOnce(&Value) -> Value) -> CallError {
+        let (mut client, mut peer) = connected().await;
+        let call = tokio::spawn(async move { client.call("a", Arguments::new()).await });
+        let request = peer.read().await.unwrap();
+        peer.write(reply(&request)).await;
+        drop(peer);
+        call.await.unwrap().unwrap_err()
+    }
+
+    fn error_result(text: &'static str) -> impl FnOnce(&Value) -> Value {
+        move |request| {
+            let content = json!([{"type": "text", "text": text}]);
+            let result = json!({"isError": true, "content": content});
+            json!({"jsonrpc": "2.0", "id": request["id"], "result": result})
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rejection_is_told_from_a_failure_by_its_code() {
+        let no = answered(error_result("task \"a\" is taken.\ncode: task_exists")).await;
+        assert!(matches!(no, CallError::Rejected(text) if text.ends_with("code: task_exists")));
+        let broken = answered(error_result("the disk is full.\ncode: store_failed")).await;
+        assert!(matches!(broken, CallError::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn a_protocol_fault_and_a_missing_answer_are_errors() {
+        let fault = answered(|request| {
+            json!({"jsonrpc": "2.0", "id": request["id"],
+                   "error": {"code": -32601, "message": "no such tool"}})
+        });
+        assert!(matches!(fault.await, CallError::Protocol(text) if text == "no such tool"));
+        let bare = answered(|request| json!({"jsonrpc": "2.0", "id": request["id"], "result": {}}));
+        assert!(matches!(bare.await, CallError::Protocol(_)));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_goes_away_is_a_lost_connection() {
+        let (mut client, peer) = connected().await;
+        drop(peer);
+        assert!(matches!(client.call("a", Arguments::new()).await, Err(CallError::Lost(_))));
+    }
+}

@@ -1,0 +1,296 @@
+//! One client's side of the seven tools: rmcp's handler over a session of the node.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use futures::FutureExt;
+use p2p_workflow_scheduler::node::{CallError, Session};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
+    CustomResult, ErrorCode, ErrorData, Implementation, InitializeRequestParams, InitializeResult,
+    JsonObject, ListToolsResult, MetaObject, PaginatedRequestParams, ServerCapabilities,
+    ServerConfig,
+};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::wire::FromWire;
+use crate::tools::{self, Answer, commands};
+
+/// Where our own client and server tell each other more than the protocol has fields for: the
+/// experimental capability, and the prefix of the methods for people's commands.
+const OURS: &str = "ipfs-accelerate";
+/// Where a result carries its structured content as JSON text, from here to the outbox. It never
+/// leaves the process.
+const STRUCTURED: &str = "ipfs-accelerate/structured";
+/// Marks the result of a wait that was broken off with its connection. It is not sent: whoever
+/// relays the call repeats it to the next node, and would take this for the answer.
+const BROKEN_OFF: &str = "ipfs-accelerate/broken-off";
+/// What the server tells an agent before its first call.
+const INSTRUCTIONS: &str = include_str!("instructions.txt");
+
+/// What a client that is ours says of itself when it connects: whose leases it goes on with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The worker whose session this is. Made at random by whoever connected first.
+    pub worker: String,
+    /// The leases it knows of: task id, fence.
+    #[serde(default)]
+    pub leases: BTreeMap<String, u64>,
+}
+
+impl Hello {
+    /// The experimental capability that says this, for a client's `initialize`.
+    #[must_use]
+    pub fn capability(&self) -> (String, JsonObject) {
+        let Ok(Value::Object(capability)) = serde_json::to_value(self) else {
+            unreachable!("a struct with text keys is an object");
+        };
+        (OURS.to_owned(), capability)
+    }
+
+    fn of(client: &InitializeRequestParams) -> Result<Option<Self>, ErrorData> {
+        let experimental = client.capabilities.experimental.as_ref();
+        let Some(capability) = experimental.and_then(|all| all.get(OURS)) else {
+            return Ok(None);
+        };
+        serde_json::from_value(Value::Object(capability.clone())).map(Some).map_err(|error| {
+            let text = format!("capabilities.experimental.{OURS}: {error}");
+            ErrorData::invalid_params(text, None)
+        })
+    }
+}
+
+type Attach = Box<dyn FnOnce(Option<Hello>) -> Session + Send>;
+type Stop = Box<dyn Fn() + Send + Sync>;
+
+/// Serves the seven tools to one client.
+///
+/// The session behind it begins when the client introduces itself; whoever runs the server ends it.
+pub struct Server {
+    attach: Mutex<Option<Attach>>,
+    session: OnceLock<Session>,
+    stop: Option<Stop>,
+}
+
+impl Server {
+    /// A server whose session is made by `attach`: at `initialize`, or at the first call of a
+    /// client that follows the protocol without it.
+    pub fn new(attach: impl FnOnce(Option<Hello>) -> Session + Send + 'static) -> Self {
+        Server { attach: Mutex::new(Some(Box::new(attach))), session: OnceLock::new(), stop: None }
+    }
+
+    /// Answers people's commands as well, which are no tools: `ipfs-accelerate/requeue`,
+    /// `/reprioritize` and `/stop`. For doors that only this machine's user can open.
+    #[must_use]
+    pub fn with_commands(mut self, stop: impl Fn() + Send + Sync + 'static) -> Self {
+        self.stop = Some(Box::new(stop));
+        self
+    }
+
+    fn begin(&self, hello: Option<Hello>) -> &Session {
+        self.session.get_or_init(|| {
+            let mut attach = self.attach.lock().expect("nothing panics while it holds this");
+            let attach = attach.take().expect("a session is made once");
+            attach(hello)
+        })
+    }
+
+    /// One of people's commands; `None` if there is no such command.
+    async fn command(
+        &self,
+        stop: &Stop,
+        request: &CustomRequest,
+    ) -> Option<Result<Answer, CallError>> {
+        let params = request.params.as_ref().map_or_else(|| "{}".to_owned(), Value::to_string);
+        let session = || self.begin(None);
+        match request.method.strip_prefix(OURS)? {
+            "/requeue" => Some(commands::requeue(session, &params).await),
+            "/reprioritize" => Some(commands::reprioritize(session, &params).await),
+            "/stop" => {
+                stop();
+                Some(Ok(commands::stopping()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let name = Implementation::new("ipfs-accelerate", env!("CARGO_PKG_VERSION"))
+            .with_title("IPFS Accelerate: peer-to-peer tasks");
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(name)
+            .with_instructions(INSTRUCTIONS.trim_end())
+    }
+
+    async fn initialize(
+        &self,
+        mut request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        if context.peer.peer_info().is_some() {
+            return Err(ErrorData::invalid_request("this connection is initialized already", None));
+        }
+        let hello = Hello::of(&request)?;
+        let info = self.negotiate_initialize(&request)?;
+        let began = std::panic::catch_unwind(AssertUnwindSafe(|| self.begin(hello)));
+        if began.is_err() {
+            return Err(ErrorData::internal_error(INTERNAL, None));
+        }
+        request.protocol_version = info.protocol_version.clone();
+        context.peer.set_peer_info(request);
+        Ok(info)
+    }
+
+    async fn list_tools(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        introduced(&context)?;
+        Ok(ListToolsResult::with_all_items(tools::definitions().to_vec()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        introduced(&context)?;
+        let wire = context.extensions.get::<FromWire>();
+        let arguments = arguments(wire, request.arguments);
+        let broken_off = AtomicBool::new(false);
+        let cancelled = async {
+            tokio::select! {
+                () = context.ct.cancelled() => broken_off.store(true, Ordering::Relaxed),
+                () = hangup(wire) => {}
+            }
+        };
+        let call = tools::call(&request.name, || self.begin(None), &arguments, cancelled);
+        let result = match AssertUnwindSafe(call).catch_unwind().await {
+            Ok(_) if broken_off.into_inner() => not_to_be_sent(),
+            Ok(Some(Ok(answer))) => result(answer, wire)?,
+            Ok(Some(Err(error))) => refusal(&error),
+            Ok(None) => return Err(unknown_tool(&request.name)),
+            Err(_) => panicked(),
+        };
+        Ok(result.into())
+    }
+
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        // rmcp takes a request that it knows, with params that it does not, for one of ours.
+        if request.method == "initialize" {
+            let text =
+                "initialize takes {protocolVersion, capabilities, clientInfo: {name, version}}";
+            return Err(ErrorData::invalid_params(text, None));
+        }
+        let unknown = || ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method.clone(), None);
+        let stop = self.stop.as_ref().ok_or_else(unknown)?;
+        introduced(&context)?;
+        let result = match AssertUnwindSafe(self.command(stop, &request)).catch_unwind().await {
+            Ok(answer) => match answer.ok_or_else(unknown)? {
+                Ok(answer) => result(answer, None)?,
+                Err(error) => refusal(&error),
+            },
+            Err(_) => panicked(),
+        };
+        let result = serde_json::to_value(result);
+        result
+            .map(CustomResult::new)
+            .map_err(|error| ErrorData::internal_error(error.to_string(), None))
+    }
+}
+
+/// Requests before `initialize` are refused, unless each says itself what a handshake would have.
+fn introduced(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
+    let introduced =
+        context.meta.protocol_version().is_some() || context.peer.peer_info().is_some();
+    match introduced {
+        true => Ok(()),
+        false => Err(ErrorData::invalid_request("send initialize first", None)),
+    }
+}
+
+/// Waits until the client says that it will send nothing more.
+async fn hangup(wire: Option<&FromWire>) {
+    match wire {
+        Some(wire) => wire.hangup.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The arguments' JSON text: as it came over our own wire, or written again from rmcp's tree.
+fn arguments(wire: Option<&FromWire>, tree: Option<JsonObject>) -> Cow<'_, str> {
+    match (wire.and_then(|wire| wire.arguments.as_deref()), tree) {
+        (Some(text), _) => text.into(),
+        (None, Some(tree)) => Value::Object(tree).to_string().into(),
+        (None, None) => "{}".into(),
+    }
+}
+
+fn result(answer: Answer, wire: Option<&FromWire>) -> Result<CallToolResult, ErrorData> {
+    let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
+    if wire.is_some() {
+        let mut meta = MetaObject::default();
+        meta.0.insert(STRUCTURED.to_owned(), Value::String(answer.structured));
+        result.meta = Some(meta);
+    } else {
+        let tree = serde_json::from_str(&answer.structured);
+        let tree = tree.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        result.structured_content = Some(tree);
+    }
+    Ok(result)
+}
+
+fn not_to_be_sent() -> CallToolResult {
+    let mut result = CallToolResult::success(Vec::new());
+    result.meta.get_or_insert_default().0.insert(BROKEN_OFF.to_owned(), Value::Null);
+    result
+}
+
+/// Whether a result stands for a call that is not to be answered here.
+pub(super) fn is_broken_off(result: &CallToolResult) -> bool {
+    result.meta.as_ref().is_some_and(|meta| meta.0.contains_key(BROKEN_OFF))
+}
+
+/// The structured content that a result carries as text, taken out of it.
+pub(super) fn take_structured(result: &mut CallToolResult) -> Option<String> {
+    match result.meta.as_mut()?.0.swap_remove(STRUCTURED)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The answer to a call that was turned down: text only, since strict clients hold structured
+/// content against the output schema even then.
+pub(super) fn refusal(error: &CallError) -> CallToolResult {
+    failure(&error.to_string(), error.code())
+}
+
+const INTERNAL: &str = "the scheduler failed on this call, which is a bug in it. What the call \
+    asked for may or may not have been done: look with p2p_scheduler_status, then try again.";
+
+fn panicked() -> CallToolResult {
+    failure(INTERNAL, "internal")
+}
+
+fn failure(text: &str, code: &str) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(format!("{text}\ncode: {code}"))])
+}
+
+fn unknown_tool(name: &str) -> ErrorData {
+    let known: Vec<&str> = tools::definitions().iter().map(|tool| tool.name.as_ref()).collect();
+    let text = format!("there is no tool {name:?}. The tools are: {}.", known.join(", "));
+    ErrorData::invalid_params(text, None)
+}

@@ -1,0 +1,396 @@
+//! Relaying a client to the node of another process, and to the next one when that goes away.
+//!
+//! Lines pass as they are. What the next node must hear is remembered: how the client introduced
+//! itself, the requests that wait for an answer, and the leases that it learned of. When the
+//! connection ends, the relay attaches anew (and may become the node itself), introduces the
+//! client again as the same worker, and repeats what was not answered. Every call may be repeated:
+//! submissions and reports are answered again without a change, and a task that was given in an
+//! answer that never came goes back to the queue first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Duplex;
+use crate::mcp::{Hello, MAX_LINE_BYTES};
+
+/// How long a client that hung up may take to read its last answers, while the node closes.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection to a node.
+pub type Stream = Box<dyn Duplex>;
+
+/// Why a relay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client hung up, or was asked to.
+    Client,
+    /// A person stopped the node.
+    Stopped,
+}
+
+/// Relays a client until it hangs up or `stop` is cancelled.
+///
+/// `attach` gives the next connection; `None` if a person stopped the node.
+///
+/// # Errors
+/// What `attach` failed with: nobody can be the node.
+pub async fn relay<E>(
+    reader: impl AsyncRead + Send + Unpin,
+    mut writer: impl AsyncWrite + Send + Unpin,
+    stop: CancellationToken,
+    mut attach: impl AsyncFnMut() -> Result<Option<Stream>, E>,
+) -> Result<End, E> {
+    let mut client = Lines::new(reader);
+    let memory = Memory::default();
+    loop {
+        let Some(stream) = attach().await? else {
+            return Ok(End::Stopped);
+        };
+        let (node_reader, mut node_writer) = tokio::io::split(stream);
+        let mut node = Lines::new(node_reader);
+        let up = up(&mut client, &mut node_writer, &memory, &stop);
+        let down = down(&mut node, &mut writer, &memory);
+        // A line to the client is never broken off: `down` ends by itself when the node does.
+        let (hung_up, client_is_there) = {
+            tokio::pin!(up, down);
+            tokio::select! {
+                there = &mut down => (false, there),
+                hung_up = &mut up => match hung_up {
+                    true => (true, timeout(CLOSE_PATIENCE, down).await.unwrap_or_default()),
+                    false => (false, down.await),
+                },
+            }
+        };
+        if hung_up || !client_is_there {
+            return Ok(End::Client);
+        }
+    }
+}
+
+/// Passes what the client says. Ends with true when the client hangs up or is asked to, with false
+/// when the node does not listen any more.
+async fn up(
+    client: &mut Lines<impl AsyncRead + Unpin>,
+    node: &mut (impl AsyncWrite + Unpin),
+    memory: &Memory,
+    stop: &CancellationToken,
+) -> bool {
+    let passed = tokio::select! {
+        passed = pass(client, node, memory) => passed,
+        // Also while a node whose answers the client leaves unread takes nothing more.
+        () = stop.cancelled() => Ok(()),
+    };
+    if passed.is_err() {
+        return false;
+    }
+    // The node answers what is under way, then hangs up as well.
+    let _gone = node.shutdown().await;
+    true
+}
+
+async fn pass(
+    client: &mut Lines<impl AsyncRead + Unpin>,
+    node: &mut (impl AsyncWrite + Unpin),
+    memory: &Memory,
+) -> io::Result<()> {
+    for line in memory.repetition() {
+        node.write_all(&line).await?;
+    }
+    while let Some(line) = client.next().await {
+        node.write_all(&memory.asked(line)).await?;
+    }
+    match client.rest() {
+        Some(line) => node.write_all(&memory.asked(line)).await,
+        None => Ok(()),
+    }
+}
+
+/// Passes what the node says until it hangs up. Returns whether the client is still there.
+async fn down(
+    node: &mut Lines<impl AsyncRead + Unpin>,
+    client: &mut (impl AsyncWrite + Unpin),
+    memory: &Memory,
+) -> bool {
+    while let Some(line) = node.next().await {
+        if !memory.answered(&line) {
+            continue;
+        }
+        let written = async {
+            client.write_all(&line).await?;
+            client.flush().await
+        };
+        if written.await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// What the next node must hear.
+#[derive(Default)]
+struct Memory(Mutex<Remembered>);
+
+#[derive(Default)]
+struct Remembered {
+    /// The client's `initialize`, and whether it was answered.
+    introduction: Option<(Vec<u8>, String, bool)>,
+    initialized: Option<Vec<u8>>,
+    /// In the order in which they came.
+    unanswered: VecDeque<Request>,
+    worker: Option<String>,
+    leases: BTreeMap<String, u64>,
+    /// The introduction was repeated, and the client does not want its answer again.
+    swallow: Option<String>,
+}
+
+struct Request {
+    id: String,
+    line: Vec<u8>,
+    call: Call,
+}
+
+/// What a request's answer says of the worker's leases.
+#[derive(Debug, PartialEq, Eq)]
+enum Call {
+    Next,
+    /// A report that ends the lease of this task.
+    Report(String),
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    method: Option<String>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+}
+
+impl Memory {
+    /// Takes note of a client's line, and returns what the node is told.
+    fn asked(&self, line: Vec<u8>) -> Vec<u8> {
+        let Ok(message) = serde_json::from_slice::<Message<'_>>(&line) else {
+            return line; // the node says what is wrong with it
+        };
+        let Some(method) = message.method.as_deref() else { return line };
+        let mut memory = self.lock();
+        let Some(id) = message.id.map(|id| id.get().to_owned()) else {
+            match method {
+                "notifications/initialized" => memory.initialized = Some(line.clone()),
+                "notifications/cancelled" => memory.forget_cancelled(message.params),
+                _ => {}
+            }
+            return line;
+        };
+        if method == "initialize" && memory.introduction.is_none() {
+            let told = memory.introduced(&line);
+            memory.introduction = Some((line, id, false));
+            return told;
+        }
+        let call = call_of(method, message.params);
+        memory.unanswered.push_back(Request { id, line: line.clone(), call });
+        line
+    }
+
+    /// Takes note of a node's line. Returns whether it is for the client.
+    fn answered(&self, line: &[u8]) -> bool {
+        let Ok(message) = serde_json::from_slice::<Message<'_>>(line) else { return true };
+        let (None, Some(id)) = (&message.method, message.id) else { return true };
+        let id = id.get();
+        let mut memory = self.lock();
+        if memory.swallow.as_deref() == Some(id) {
+            memory.swallow = None;
+            return false;
+        }
+        if let Some((_, introduction, answered)) = &mut memory.introduction
+            && introduction == id
+            && !*answered
+        {
+            *answered = true;
+            return true;
+        }
+        let Some(place) = memory.unanswered.iter().position(|request| request.id == id) else {
+            return true;
+        };
+        if let Some(request) = memory.unanswered.remove(place) {
+            memory.learned(request.call, message.result);
+        }
+        true
+    }
+
+    /// What a new node is told first: who this is, and what was not answered.
+    fn repetition(&self) -> Vec<Vec<u8>> {
+        let mut memory = self.lock();
+        let mut lines = Vec::new();
+        if let Some((line, id, answered)) = memory.introduction.take() {
+            lines.push(memory.introduced(&line));
+            memory.swallow = answered.then(|| id.clone());
+            memory.introduction = Some((line, id, answered));
+        }
+        lines.extend(memory.initialized.clone());
+        lines.extend(memory.unanswered.iter().map(|request| request.line.clone()));
+        lines
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remembered {
+    /// The client's introduction, with the worker it speaks for and the leases it knows of.
+    fn introduced(&mut self, line: &[u8]) -> Vec<u8> {
+        let Ok(Value::Object(mut message)) = serde_json::from_slice::<Value>(line) else {
+            return line.to_vec();
+        };
+        let worker = self.worker.get_or_insert_with(p2p_workflow_scheduler::node::random_worker);
+        let hello = Hello { worker: worker.clone(), leases: self.leases.clone() };
+        let (name, capability) = hello.capability();
+        let params = message.get_mut("params").and_then(Value::as_object_mut);
+        let Some(params) = params else { return line.to_vec() };
+        let experimental = params
+            .entry("capabilities")
+            .or_insert_with(|| Value::Object(serde_json::Map::default()))
+            .as_object_mut()
+            .map(|capabilities| {
+                capabilities
+                    .entry("experimental")
+                    .or_insert_with(|| Value::Object(serde_json::Map::default()))
+            });
+        if let Some(Value::Object(experimental)) = experimental {
+            experimental.entry(name).or_insert(Value::Object(capability));
+        }
+        let mut told = Value::Object(message).to_string().into_bytes();
+        told.push(b'\n');
+        told
+    }
+
+    fn forget_cancelled(&mut self, params: Option<&RawValue>) {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Cancelled<'a> {
+            #[serde(borrow)]
+            request_id: &'a RawValue,
+        }
+        let cancelled =
+            params.and_then(|params| serde_json::from_str::<Cancelled<'_>>(params.get()).ok());
+        if let Some(cancelled) = cancelled {
+            self.unanswered.retain(|request| request.id != cancelled.request_id.get());
+        }
+    }
+
+    /// Follows the worker's leases through the answers that reached it.
+    fn learned(&mut self, call: Call, result: Option<&RawValue>) {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct ToolResult {
+            structured_content: Option<Value>,
+        }
+        let content = result
+            .filter(|_| call != Call::Other)
+            .and_then(|result| serde_json::from_str::<ToolResult>(result.get()).ok())
+            .and_then(|result| result.structured_content);
+        let Some(content) = content else { return };
+        match call {
+            Call::Next => {
+                let id = content.pointer("/task/task_id").and_then(Value::as_str);
+                let fence = content.pointer("/lease/fence").and_then(Value::as_u64);
+                if let (Some(id), Some(fence)) = (id, fence) {
+                    self.leases.insert(id.to_owned(), fence);
+                }
+            }
+            Call::Report(task_id) => {
+                self.leases.remove(&task_id);
+            }
+            Call::Other => {}
+        }
+    }
+}
+
+fn call_of(method: &str, params: Option<&RawValue>) -> Call {
+    #[derive(Deserialize)]
+    struct Params {
+        name: String,
+        #[serde(default)]
+        arguments: Arguments,
+    }
+    #[derive(Default, Deserialize)]
+    struct Arguments {
+        task_id: Option<String>,
+        outcome: Option<String>,
+    }
+    let params = params
+        .filter(|_| method == "tools/call")
+        .and_then(|params| serde_json::from_str::<Params>(params.get()).ok());
+    match params {
+        Some(params) if params.name == "p2p_get_next_task" => Call::Next,
+        Some(Params { name, arguments: Arguments { task_id: Some(id), outcome } })
+            if name == "p2p_mark_task_complete" && outcome.as_deref() != Some("in_progress") =>
+        {
+            Call::Report(id)
+        }
+        _ => Call::Other,
+    }
+}
+
+/// Lines of a stream, each with its end. One that is longer than any message passes in parts, for
+/// the node to refuse.
+struct Lines<R> {
+    reader: BufReader<R>,
+    line: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    fn new(reader: R) -> Self {
+        Lines { reader: BufReader::with_capacity(64 * 1024, reader), line: Vec::new() }
+    }
+
+    /// What came after the last line's end.
+    fn rest(&mut self) -> Option<Vec<u8>> {
+        (!self.line.is_empty()).then(|| {
+            self.line.push(b'\n');
+            std::mem::take(&mut self.line)
+        })
+    }
+
+    /// The next line; `None` at the end, and where reading fails. May be dropped and called again.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let bytes = match self.reader.fill_buf().await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    log_end(&error);
+                    return None;
+                }
+            };
+            if bytes.is_empty() {
+                return None;
+            }
+            let end = bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+            let taken = end.unwrap_or(bytes.len());
+            self.line.extend_from_slice(&bytes[..taken]);
+            self.reader.consume(taken);
+            if end.is_some() || self.line.len() > MAX_LINE_BYTES {
+                return Some(std::mem::take(&mut self.line));
+            }
+        }
+    }
+}
+
+fn log_end(error: &io::Error) {
+    if error.kind() != io::ErrorKind::ConnectionReset {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
