@@ -8,6 +8,7 @@ mod kills;
 mod mcp_json;
 mod one_node;
 mod python_client;
+mod readme;
 mod sessions;
 mod store_failure;
 mod takeover;
