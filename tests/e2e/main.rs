@@ -9,6 +9,8 @@ mod mcp_json;
 mod one_node;
 mod python_client;
 mod sessions;
+// Limits the size of files of a process that runs, which Linux alone lets others do.
+#[cfg(target_os = "linux")]
 mod store_failure;
 mod takeover;
 mod usage;
