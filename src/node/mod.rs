@@ -24,6 +24,7 @@ mod local;
 mod running;
 mod session;
 pub mod stdio;
+mod texts;
 
 pub use attach::{AttachError, Attached, Options, attach, default_folder, find, was_stopped};
 pub use calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};

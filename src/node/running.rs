@@ -16,12 +16,18 @@ use super::attach::AttachError;
 use super::committer::{Committer, Fallback, Ticket};
 use super::local::Listener;
 use super::session::{Hello, Session};
+use super::texts::Texts;
 
 /// How often a disk that refused is tried again, at most.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What one worker is given, once it is on disk.
-pub(super) type Gift = (Box<Claimed>, Ticket);
+pub(super) struct Gift {
+    pub(super) claimed: Box<Claimed>,
+    pub(super) ticket: Ticket,
+    /// The payload's text, where it came lately.
+    pub(super) payload: Option<Arc<str>>,
+}
 
 /// A worker that waits for a task.
 pub(super) struct Waiter {
@@ -37,6 +43,7 @@ pub(super) struct Core {
     /// First come, first served.
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) next_waiter: u64,
+    pub(super) texts: Texts,
     /// Sessions that are attached, to attach them again if the core is taken up anew.
     pub(super) sessions: BTreeMap<Arc<str>, usize>,
     /// While the disk refuses.
@@ -89,6 +96,7 @@ impl Node {
             scheduler,
             waiters: VecDeque::new(),
             next_waiter: 0,
+            texts: Texts::default(),
             sessions: BTreeMap::new(),
             failed: None,
             alarm: None,
@@ -223,10 +231,15 @@ impl Node {
     /// Serves those who wait, hands over what changed and sets the alarm. Lets the core go.
     fn settle(&self, mut core: MutexGuard<'_, Core>, now: Now) -> Ticket {
         let gifts = core.serve_waiters(now);
-        let ticket = self.committer().hand_over(core.scheduler.take_changes());
+        let changes = core.scheduler.take_changes();
+        for change in &changes.tasks {
+            core.texts.follow(change);
+        }
+        let ticket = self.committer().hand_over(changes);
         for (give, claimed) in gifts {
+            let payload = core.texts.payload(claimed.task.key);
             // A worker that went away in this very moment keeps the lease until its session ends.
-            let _gone = give.send((claimed, ticket.clone()));
+            let _gone = give.send(Gift { claimed, ticket: ticket.clone(), payload });
         }
         let alarm = core.scheduler.next_deadline();
         if alarm.is_some_and(|at| core.alarm.is_none_or(|set| at < set)) {
@@ -276,6 +289,7 @@ impl Core {
     }
 
     fn take_up_anew(&mut self, store: &Store, now: Now) -> Result<(), AttachError> {
+        self.texts = Texts::default();
         self.scheduler = take_up(store, now)?;
         for worker in self.sessions.keys() {
             self.scheduler.attach(now, worker, None);
@@ -305,7 +319,10 @@ async fn keep_time(node: Node) {
             deadline.map(|at| Duration::from_millis(at.saturating_sub(now.monotonic).max(1)))
         };
         let wait = match node.apply(next).await {
-            Ok((wait, _)) => wait,
+            Ok((wait, ticket)) => match node.kept(ticket).await {
+                Ok(()) => wait,
+                Err(_) => None,
+            },
             Err(CallError::Stopping) => return,
             Err(_) => None,
         };

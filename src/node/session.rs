@@ -81,7 +81,8 @@ impl Session {
                 *core.sessions.entry(worker.clone()).or_insert(0) += 1;
                 core.scheduler.attach(now, &worker, leases);
             };
-            self.0.node.apply(attach).await.map(drop)
+            let ((), ticket) = self.0.node.apply(attach).await?;
+            self.0.node.kept(ticket).await
         };
         self.0.attached.get_or_try_init(attach).await.copied()
     }
@@ -137,7 +138,9 @@ impl Session {
         let (asked, ticket) =
             self.0.node.apply(|core, now| self.ask(core, now, want, wait)).await?;
         match asked {
-            Asked::Given(claimed) => self.given((claimed, ticket)).await,
+            Asked::Given { claimed, payload } => {
+                self.given(Gift { claimed, ticket, payload }).await
+            }
             Asked::Nothing(nothing) => {
                 self.0.node.kept(ticket).await?;
                 Ok(Next::Nothing(nothing))
@@ -150,7 +153,10 @@ impl Session {
     fn ask(&self, core: &mut Core, now: Now, want: Want, wait: Duration) -> Asked {
         let caller = self.0.caller.clone();
         match core.scheduler.claim(now, &caller, &want) {
-            Ok(claimed) => Asked::Given(Box::new(claimed)),
+            Ok(claimed) => Asked::Given {
+                payload: core.texts.payload(claimed.task.key),
+                claimed: Box::new(claimed),
+            },
             Err(nothing) if wait.is_zero() => Asked::Nothing(nothing),
             Err(nothing) => {
                 let (give, gift) = oneshot::channel();
@@ -180,8 +186,8 @@ impl Session {
         self.0.node.apply(leave).await?;
         // It may have come while the line was left.
         match line.gift.try_recv() {
-            Ok((claimed, _)) if was_cancelled => {
-                self.give_back(&claimed).await?;
+            Ok(gift) if was_cancelled => {
+                self.give_back(&gift.claimed).await?;
                 Ok(Next::Nothing(line.nothing))
             }
             Ok(gift) => self.given(gift).await,
@@ -195,11 +201,11 @@ impl Session {
     }
 
     /// Waits until a task is given for good, and adds the texts that its worker needs.
-    async fn given(&self, (claimed, ticket): Gift) -> Result<Next, CallError> {
-        self.0.node.kept(ticket).await?;
+    async fn given(&self, gift: Gift) -> Result<Next, CallError> {
+        self.0.node.kept(gift.ticket).await?;
         let mut given = Given {
-            claimed: *claimed,
-            payload: None,
+            claimed: *gift.claimed,
+            payload: gift.payload.as_deref().map(str::to_owned),
             dependency_results: Vec::new(),
             omitted_results: Vec::new(),
         };
@@ -214,8 +220,8 @@ impl Session {
 
     async fn add_texts(&self, given: &mut Given) -> Result<(), CallError> {
         let task = &given.claimed.task;
-        let (key, has_payload) = (task.key, task.has_payload);
-        if has_payload {
+        let key = task.key;
+        if task.has_payload && given.payload.is_none() {
             given.payload = self.0.node.read(move |reader| reader.payload(key)).await?;
         }
         match task.depends_on.is_empty() {
@@ -225,15 +231,23 @@ impl Session {
     }
 
     async fn add_dependency_results(&self, key: u64, given: &mut Given) -> Result<(), CallError> {
-        let with_result = self.0.node.call(|core, _| core.dependency_results(key)).await?;
-        let with_result: BTreeMap<Arc<str>, u64> = with_result.into_iter().collect();
+        let with_result = |core: &mut Core, _| {
+            let results = core.scheduler.dependency_results(key).into_iter();
+            let texts = &core.texts;
+            results.map(|(id, key)| (id, (key, texts.result(key)))).collect::<BTreeMap<_, _>>()
+        };
+        let (with_result, ticket) = self.0.node.apply(with_result).await?;
+        self.0.node.kept(ticket).await?;
         let mut room = MAX_DEPENDENCY_RESULTS;
         for id in &given.claimed.task.depends_on {
-            let Some(key) = with_result.get(id).copied() else {
-                given.dependency_results.push((id.clone(), None));
-                continue;
+            let result = match with_result.get(id) {
+                None => None,
+                Some((_, Some(text))) => Some(text.to_string()),
+                Some((key, None)) => {
+                    let key = *key;
+                    self.0.node.read(move |reader| reader.result(key)).await?
+                }
             };
-            let result = self.0.node.read(move |reader| reader.result(key)).await?;
             let size = result.as_ref().map_or(0, String::len);
             if size > room {
                 given.omitted_results.push(id.clone());
@@ -363,7 +377,7 @@ impl Session {
 
 /// What came of asking for a task.
 enum Asked {
-    Given(Box<Claimed>),
+    Given { claimed: Box<Claimed>, payload: Option<Arc<str>> },
     Nothing(NothingReady),
     InLine(InLine),
 }

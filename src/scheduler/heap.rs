@@ -3,57 +3,50 @@
 //! The trees are those of Fredman and Tarjan ("Fibonacci heaps and their uses in improved
 //! network optimization algorithms", 1987): linked lazily by degree, cut on decrease with
 //! one mark a node. What differs is what a node stands for. Inserted elements wait in an
-//! *inbox*, a plain list. When the smallest element is wanted and lies there, the inbox is
-//! cut into *runs* of at most [`RUN`] elements, each run is sorted, and becomes one node
-//! whose key is that of its first element:
+//! *inbox*, an unsorted list whose minimum is known. When that minimum is wanted, the inbox
+//! becomes a node, led by it. When it has left, the others are cut into *runs* of at most
+//! [`RUN`] elements, each run is sorted, and becomes a node led by its first element:
 //!
 //! ```text
-//!   inbox: 7 → 2 → 9              newest last, unsorted; its minimum is known
+//!   inbox:  7 → 2 → 9
 //!
-//!   roots:  [1 → 4 → 8]     [3 → 3 → 5]
-//!             │                 │
-//!           [2 → 6]           [4 → 4 → 9] — [7]
+//!   roots:  [1] 4 → 8      [3] 3 → 5
+//!             │              │
+//!           [2] 6          [4] 4 → 9 ── [7]
 //! ```
 //!
-//! So a million elements make a few thousand nodes, which stay in the cache, and equal
-//! keys, which stand side by side in a run, leave it without any work on the trees. Since
-//! `RUN` is a constant, sorting costs an element O(1), and the bounds are those of the
-//! plain heap, amortised: O(1) for `insert` and `decrease_key`, O(log n) for `extract_min`
-//! and `delete`.
+//! So a million elements make two thousand nodes, which stay in the cache, and equal keys,
+//! which stand side by side in a run, leave it without any work on the trees. As `RUN` is a
+//! constant, sorting costs an element O(1), and the bounds are those of the plain heap,
+//! amortised: O(1) for `insert` and `decrease_key`, O(log n) for `extract_min` and `delete`.
 //!
-//! Elements and nodes live in two arenas and name each other by `u32` indices; nothing
-//! recurses, not even the drop.
+//! Elements stay in their *slot*; the lists are made of *cells* that name a slot. Whatever
+//! takes an element out of the middle of a list leaves its cell there, dead, to be dropped
+//! when the list is walked: so a decrease touches one slot and the end of the inbox. Slots,
+//! cells and nodes live in arenas and name each other by `u32` indices; nothing recurses,
+//! not even the drop.
 //!
 //! Invariants:
-//! - A node's first element is not greater than the first elements of its children, and a
-//!   run is sorted.
-//! - Among equal keys the one that came first leaves first. Runs hold elements of disjoint
-//!   spans of time, earlier ones have the smaller `seq`, all of them came before the inbox,
-//!   and the sort is stable.
+//! - A live element leads a node, or exactly one cell is its own: the one it names back.
+//! - A leader is not greater than the leaders of the node's children, nor than anything
+//!   behind it in its own node.
+//! - Among equal keys the one that came first leaves first. Nodes hold elements of disjoint
+//!   spans of time, an earlier span has the smaller `seq`, all of them came before the
+//!   inbox, and the sort is stable.
+
+mod elements;
 
 use std::cmp::Ordering;
 
-/// The longest run. Longer runs make fewer nodes, but sorting leaves the first cache.
-const RUN: usize = 128;
+pub use elements::Handle;
+use elements::{Elements, NIL};
 
-/// No slot, no node.
-const NIL: u32 = u32::MAX;
+/// The longest run. Shorter runs make more nodes, longer ones are sorted outside the first
+/// cache.
+const RUN: usize = 512;
 
-/// In `before`: the rest is the node that this slot is the first of.
-const NODE: u32 = 1 << 31;
-
-/// More than log φ (2^31), the degree that a node of that many nodes can have at most.
+/// More than log φ (2^28), which bounds the degree of a node.
 const DEGREES: usize = 48;
-
-/// Names one element for as long as it is in the heap that gave the handle out.
-///
-/// The generation tells a slot's later tenants apart, so a handle that outlived its element
-/// is refused and never means another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Handle {
-    index: u32,
-    generation: u32,
-}
 
 /// Why a key was not decreased; the heap is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,18 +59,13 @@ pub enum DecreaseKeyError {
     KeyIsGreater,
 }
 
-/// A place for an element. A live one is in exactly one list: the inbox or a run.
-#[derive(Debug, Clone)]
-enum Slot<K, V> {
-    Free { generation: u32, next: u32 },
-    Live { generation: u32, before: u32, after: u32, key: K, value: V },
-}
-
-/// A tree node: one run, never empty. A free node has no first element, and is chained by
-/// `right`.
+/// A tree node. A free one has no leader, and is chained by `right`.
 #[derive(Debug, Clone)]
 struct Node {
-    first: u32,
+    /// The slot of the smallest element.
+    leader: u32,
+    /// The cells of the others.
+    rest: u32,
     parent: u32,
     child: u32,
     left: u32,
@@ -85,38 +73,44 @@ struct Node {
     degree: u8,
     /// Whether it has lost a child since it got its parent.
     marked: bool,
-    /// When the run's elements came, as against those of other runs.
+    /// Whether the rest is in order; otherwise it is an inbox's, of any length.
+    sorted: bool,
+    /// Where the node's elements stand in the order of arrival, as against other nodes'.
     seq: u64,
 }
 
-/// Elements that no node holds yet, in the order they came.
+/// Elements that no node holds yet, in the order they came. `last` and the rest mean
+/// something only where `first` is a cell.
 #[derive(Debug, Clone)]
 struct Inbox {
     first: u32,
     last: u32,
+    /// The slot of the smallest element.
     min: u32,
+    /// The number of its first arrival.
+    seq: u64,
 }
 
 impl Inbox {
-    const EMPTY: Self = Self { first: NIL, last: NIL, min: NIL };
+    const EMPTY: Self = Self { first: NIL, last: NIL, min: NIL, seq: 0 };
 }
 
 /// A priority queue, smallest key first, first come first served among equal keys.
 ///
-/// It holds up to 2^31 - 1 elements. An element takes 20 bytes beside its key and value,
-/// and a 128th to, at worst, one part of a node of 32 bytes.
+/// It holds up to 2^28 elements. Beside its key and value an element takes 20 bytes,
+/// and its share of a node: a twelfth of a byte where runs
+/// are full, 40 bytes where every one is worn down to a single element.
 #[derive(Debug, Clone)]
 pub struct FibonacciHeap<K, V> {
-    slots: Vec<Slot<K, V>>,
-    free_slot: u32,
-    size: usize,
+    elements: Elements<K, V>,
     inbox: Inbox,
+    /// Counts inserts and decreases.
+    arrivals: u64,
     nodes: Vec<Node>,
     free_node: u32,
     roots: Vec<u32>,
-    /// The root with the smallest first element; NIL if there is no node.
+    /// The root with the smallest leader; NIL if there is no node.
     min: u32,
-    next_seq: u64,
     /// The run being made; kept for its memory.
     run: Vec<u32>,
 }
@@ -124,15 +118,13 @@ pub struct FibonacciHeap<K, V> {
 impl<K, V> Default for FibonacciHeap<K, V> {
     fn default() -> Self {
         Self {
-            slots: Vec::new(),
-            free_slot: NIL,
-            size: 0,
+            elements: Elements::default(),
             inbox: Inbox::EMPTY,
+            arrivals: 0,
             nodes: Vec::new(),
             free_node: NIL,
             roots: Vec::new(),
             min: NIL,
-            next_seq: 0,
             run: Vec::new(),
         }
     }
@@ -146,22 +138,22 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
 
     /// The number of elements.
     pub fn size(&self) -> usize {
-        self.size
+        self.elements.len()
     }
 
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
-        self.size == 0
+        self.elements.len() == 0
     }
 
     /// Adds an element. O(1) amortised.
     ///
     /// # Panics
-    /// If the heap holds 2^31 - 1 elements.
+    /// If the heap holds 2^28 elements.
     pub fn insert(&mut self, key: K, value: V) -> Handle {
-        let handle = self.allocate(key, value);
-        self.append_to_inbox(handle.index);
-        self.size += 1;
+        let handle = self.elements.reserve();
+        let cell = self.append_to_inbox(handle.index, &key);
+        self.elements.fill(handle, cell, key, value);
         handle
     }
 
@@ -170,11 +162,11 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
         let slot = if self.min_is_in_inbox() {
             self.inbox.min
         } else if self.min != NIL {
-            self.nodes[self.min as usize].first
+            self.nodes[self.min as usize].leader
         } else {
             return None;
         };
-        self.entry(slot)
+        self.elements.entry(slot)
     }
 
     /// Takes the smallest element out. O(log n) amortised.
@@ -185,12 +177,12 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
         if self.min == NIL {
             return None;
         }
-        Some(self.take_first(self.min))
+        Some(self.take_leader(self.min))
     }
 
-    /// The element that the handle names; none if it has left.
+    /// The element that the handle names; none if it has left. O(1).
     pub fn get(&self, handle: Handle) -> Option<(&K, &V)> {
-        self.entry(self.resolve(handle)?)
+        self.elements.entry(self.elements.resolve(handle)?)
     }
 
     /// Gives an element a smaller key. O(1) amortised.
@@ -198,66 +190,75 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
     /// Among equal keys the element then counts as come now. Its present key changes
     /// nothing, not even its place.
     pub fn decrease_key(&mut self, handle: Handle, key: K) -> Result<(), DecreaseKeyError> {
-        let slot = self.resolve(handle).ok_or(DecreaseKeyError::StaleHandle)?;
-        match key.cmp(self.key(slot)) {
+        let slot = self.elements.resolve(handle).ok_or(DecreaseKeyError::StaleHandle)?;
+        match key.cmp(self.elements.key(slot)) {
             Ordering::Greater => return Err(DecreaseKeyError::KeyIsGreater),
             Ordering::Equal => return Ok(()),
             Ordering::Less => {}
         }
-        if let Some(node) = self.node_led_by(slot) {
-            // What waits in the inbox came before the decrease, so it must be in the trees
-            // first: the inbox counts as later than all of them.
-            self.seal_inbox();
-            self.leave_alone_in(node);
-            self.set_key(slot, key);
-            self.nodes[node as usize].seq = self.stamp();
-            let parent = self.nodes[node as usize].parent;
-            if parent != NIL && self.is_before(node, parent) {
-                self.cut(node);
-            }
-            self.consider_as_min(node);
+        if let Some(node) = self.elements.led_by(slot) {
+            self.decrease_leader(node, key);
         } else {
-            self.unlink(slot);
-            self.set_key(slot, key);
-            self.append_to_inbox(slot);
+            let cell = self.append_to_inbox(slot, &key);
+            self.elements.set_key_and_cell(slot, key, cell);
         }
         Ok(())
     }
 
     /// Takes an element out, wherever it stands; none if it has left. O(log n) amortised.
     pub fn delete(&mut self, handle: Handle) -> Option<(K, V)> {
-        let slot = self.resolve(handle)?;
-        if slot == self.inbox.min {
+        let slot = self.elements.resolve(handle)?;
+        if self.inbox.first != NIL && slot == self.inbox.min {
             self.seal_inbox();
         }
-        let Some(node) = self.node_led_by(slot) else {
-            self.unlink(slot);
-            return Some(self.free(slot));
+        let Some(node) = self.elements.led_by(slot) else {
+            return Some(self.elements.vacate(slot));
         };
         if self.nodes[node as usize].parent != NIL {
             self.cut(node);
         }
-        Some(self.take_first(node))
+        Some(self.take_leader(node))
     }
 }
 
 /// The trees.
 impl<K: Ord, V> FibonacciHeap<K, V> {
-    /// Takes the first element of a root.
-    fn take_first(&mut self, root: u32) -> (K, V) {
-        let first = self.nodes[root as usize].first;
-        let next = self.after(first);
-        let next_is_equal = next != NIL && self.key(next) == self.key(first);
-        if next != NIL {
-            *self.before_mut(next) = NODE | root;
+    #[cold]
+    fn decrease_leader(&mut self, node: u32, key: K) {
+        // What waits in the inbox came before the decrease, so it goes to the trees first:
+        // the inbox counts as later than all of them.
+        self.seal_inbox();
+        self.leave_leader_alone(node);
+        self.arrivals += 1;
+        let Node { leader, parent, .. } = self.nodes[node as usize];
+        self.nodes[node as usize].seq = self.arrivals;
+        self.elements.set_key(leader, key);
+        if parent != NIL && self.is_before(node, parent) {
+            self.cut(node);
         }
-        self.nodes[root as usize].first = next;
-        let entry = self.free(first);
-        // An equal key of the same run changes nothing for the trees.
+        self.consider_as_min(node);
+    }
+
+    /// Takes the smallest element of a root.
+    fn take_leader(&mut self, root: u32) -> (K, V) {
+        let leader = self.nodes[root as usize].leader;
+        if !self.nodes[root as usize].sorted {
+            self.leave_leader_alone(root);
+        }
+        let (next, rest) = self.elements.first_live(self.nodes[root as usize].rest);
+        let next_is_equal =
+            next.is_some_and(|next| self.elements.key(next) == self.elements.key(leader));
+        if let Some(next) = next {
+            self.elements.set_leads(next, root);
+        }
+        self.nodes[root as usize].leader = next.unwrap_or(NIL);
+        self.nodes[root as usize].rest = rest;
+        let entry = self.elements.vacate(leader);
+        // An equal leader of the same node changes nothing for the trees.
         if !next_is_equal {
             self.release_children(root);
             self.consolidate();
-            if next == NIL {
+            if next.is_none() {
                 self.nodes[root as usize].right = self.free_node;
                 self.free_node = root;
             }
@@ -278,13 +279,13 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
         }
     }
 
-    /// Links roots of equal degree until all degrees differ, drops a root whose run is
-    /// empty, and finds the smallest.
+    /// Links roots of equal degree until all degrees differ, drops a root without
+    /// a leader, and finds the smallest.
     fn consolidate(&mut self) {
         let mut by_degree = [NIL; DEGREES];
         let mut roots = std::mem::take(&mut self.roots);
         for mut root in roots.drain(..) {
-            if self.nodes[root as usize].first == NIL {
+            if self.nodes[root as usize].leader == NIL {
                 continue;
             }
             loop {
@@ -353,7 +354,7 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
 
     fn is_before(&self, a: u32, b: u32) -> bool {
         let (a, b) = (&self.nodes[a as usize], &self.nodes[b as usize]);
-        self.key(a.first).cmp(self.key(b.first)).then(a.seq.cmp(&b.seq)).is_lt()
+        self.elements.key(a.leader).cmp(self.elements.key(b.leader)).then(a.seq.cmp(&b.seq)).is_lt()
     }
 
     fn consider_as_min(&mut self, root: u32) {
@@ -362,21 +363,18 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
         }
     }
 
-    fn stamp(&mut self) -> u64 {
-        self.next_seq += 1;
-        self.next_seq
-    }
-
-    /// Adds a root whose run starts with the slot.
-    fn add_root(&mut self, first: u32, seq: u64) -> u32 {
+    /// Adds a root, not sorted where its rest comes from the inbox.
+    fn add_root(&mut self, leader: u32, rest: u32, sorted: bool, seq: u64) -> u32 {
         let node = Node {
-            first,
+            leader,
+            rest,
             parent: NIL,
             child: NIL,
             left: NIL,
             right: NIL,
             degree: 0,
             marked: false,
+            sorted,
             seq,
         };
         let index = if self.free_node == NIL {
@@ -388,172 +386,94 @@ impl<K: Ord, V> FibonacciHeap<K, V> {
             self.nodes[index as usize] = node;
             index
         };
-        *self.before_mut(first) = NODE | index;
+        self.elements.set_leads(leader, index);
         self.roots.push(index);
         index
     }
 
-    /// Moves all of a node's run but the first element to a new root.
-    fn leave_alone_in(&mut self, node: u32) {
-        let Node { first, seq, .. } = self.nodes[node as usize];
-        let rest = std::mem::replace(self.after_mut(first), NIL);
-        if rest != NIL {
-            self.add_root(rest, seq);
+    /// Turns the inbox into a root, led by its minimum, not sorted yet.
+    fn seal_inbox(&mut self) {
+        if self.inbox.first == NIL {
+            return;
         }
+        let Inbox { first, min, seq, .. } = std::mem::replace(&mut self.inbox, Inbox::EMPTY);
+        let root = self.add_root(min, first, false, seq);
+        self.consider_as_min(root);
     }
 
-    /// Turns the inbox into runs, and each run into a root.
-    fn seal_inbox(&mut self) {
-        let mut slot = std::mem::replace(&mut self.inbox, Inbox::EMPTY).first;
+    /// Moves what is behind a node's leader to roots of its own, sorted.
+    fn leave_leader_alone(&mut self, node: u32) {
+        let Node { rest, sorted, seq, .. } = self.nodes[node as usize];
+        if !sorted {
+            self.add_sorted_runs(rest, seq);
+        } else if let (Some(leader), rest) = self.elements.first_live(rest) {
+            self.add_root(leader, rest, true, seq);
+        }
+        let node = &mut self.nodes[node as usize];
+        node.rest = NIL;
+        node.sorted = true;
+    }
+
+    /// Cuts a list into runs, sorts each, and makes it a root.
+    fn add_sorted_runs(&mut self, mut list: u32, mut seq: u64) {
         let mut run = std::mem::take(&mut self.run);
-        while slot != NIL {
+        loop {
+            while run.len() < RUN && list != NIL {
+                let (slot, rest) = self.elements.first_live(list);
+                run.extend(slot);
+                list = rest;
+            }
+            run.sort_by(|&a, &b| self.elements.key(a).cmp(self.elements.key(b)));
+            let Some((&leader, others)) = run.split_first() else { break };
+            let rest = self.elements.list(others);
+            self.add_root(leader, rest, true, seq);
+            seq += 1;
             run.clear();
-            while slot != NIL && run.len() < RUN {
-                run.push(slot);
-                slot = self.after(slot);
-            }
-            run.sort_by(|&a, &b| self.key(a).cmp(self.key(b)));
-            for pair in run.windows(2) {
-                *self.after_mut(pair[0]) = pair[1];
-                *self.before_mut(pair[1]) = pair[0];
-            }
-            *self.after_mut(run[run.len() - 1]) = NIL;
-            let seq = self.stamp();
-            let root = self.add_root(run[0], seq);
-            self.consider_as_min(root);
         }
         self.run = run;
     }
 }
 
-/// The slots and the lists that they form.
+/// The inbox.
 impl<K: Ord, V> FibonacciHeap<K, V> {
     /// Whether the smallest element is in the inbox; among equal keys the trees' comes first.
     fn min_is_in_inbox(&self) -> bool {
-        self.inbox.min != NIL
+        self.inbox.first != NIL
             && (self.min == NIL
-                || self.key(self.inbox.min) < self.key(self.nodes[self.min as usize].first))
+                || self.elements.key(self.inbox.min)
+                    < self.elements.key(self.nodes[self.min as usize].leader))
     }
 
-    fn append_to_inbox(&mut self, slot: u32) {
-        let last = std::mem::replace(&mut self.inbox.last, slot);
-        if last == NIL {
-            self.inbox.first = slot;
+    /// Adds a cell for a slot that is about to have this key, and returns it.
+    #[inline]
+    fn append_to_inbox(&mut self, slot: u32, key: &K) -> u32 {
+        let is_first = self.inbox.first == NIL;
+        let is_min = is_first || key < self.elements.key(self.inbox.min);
+        if self.elements.cells_are_full() && self.elements.most_cells_are_dead() {
+            self.drop_dead_cells();
+        }
+        self.arrivals += 1;
+        let cell = self.elements.add_cell(slot, NIL);
+        if is_first {
+            self.inbox.first = cell;
+            self.inbox.seq = self.arrivals;
+        } else {
+            self.elements.append(self.inbox.last, cell);
+        }
+        self.inbox.last = cell;
+        if is_min {
             self.inbox.min = slot;
-        } else {
-            *self.after_mut(last) = slot;
-            if self.key(slot) < self.key(self.inbox.min) {
-                self.inbox.min = slot;
-            }
         }
-        *self.before_mut(slot) = last;
-        *self.after_mut(slot) = NIL;
+        cell
     }
 
-    /// Takes a slot that leads no node out of its list.
-    fn unlink(&mut self, slot: u32) {
-        let (before, after) = (*self.before_mut(slot), self.after(slot));
-        if before != NIL {
-            *self.after_mut(before) = after;
-        } else {
-            self.inbox.first = after;
-        }
-        if after != NIL {
-            *self.before_mut(after) = before;
-        } else if self.inbox.last == slot {
-            self.inbox.last = before;
-        }
-    }
-
-    fn node_led_by(&self, slot: u32) -> Option<u32> {
-        match &self.slots[slot as usize] {
-            Slot::Live { before, .. } if *before != NIL && before & NODE != 0 => {
-                Some(before & !NODE)
-            }
-            _ => None,
-        }
-    }
-
-    fn allocate(&mut self, key: K, value: V) -> Handle {
-        let live = |generation| Slot::Live { generation, before: NIL, after: NIL, key, value };
-        if self.free_slot == NIL {
-            let index = self.slots.len() as u32;
-            assert!(index < NODE - 1, "the heap holds 2^31 - 1 elements");
-            self.slots.push(live(0));
-            return Handle { index, generation: 0 };
-        }
-        let index = self.free_slot;
-        let slot = &mut self.slots[index as usize];
-        let Slot::Free { generation, next } = *slot else {
-            unreachable!("the free list holds free slots only")
-        };
-        self.free_slot = next;
-        *slot = live(generation);
-        Handle { index, generation }
-    }
-
-    /// Empties a slot that is in no list any more. A slot whose generations are used up
-    /// retires.
-    fn free(&mut self, slot: u32) -> (K, V) {
-        let place = &mut self.slots[slot as usize];
-        let (Slot::Live { generation, .. } | Slot::Free { generation, .. }) = *place;
-        let free = Slot::Free { generation: generation.wrapping_add(1), next: self.free_slot };
-        let Slot::Live { key, value, .. } = std::mem::replace(place, free) else {
-            unreachable!("only live slots are freed")
-        };
-        if generation != u32::MAX {
-            self.free_slot = slot;
-        }
-        self.size -= 1;
-        (key, value)
-    }
-
-    fn resolve(&self, handle: Handle) -> Option<u32> {
-        match self.slots.get(handle.index as usize)? {
-            Slot::Live { generation, .. } if *generation == handle.generation => Some(handle.index),
-            _ => None,
-        }
-    }
-
-    fn entry(&self, slot: u32) -> Option<(&K, &V)> {
-        match &self.slots[slot as usize] {
-            Slot::Live { key, value, .. } => Some((key, value)),
-            Slot::Free { .. } => None,
-        }
-    }
-
-    fn key(&self, slot: u32) -> &K {
-        match &self.slots[slot as usize] {
-            Slot::Live { key, .. } => key,
-            Slot::Free { .. } => unreachable!("lists hold live slots only"),
-        }
-    }
-
-    fn set_key(&mut self, slot: u32, new: K) {
-        match &mut self.slots[slot as usize] {
-            Slot::Live { key, .. } => *key = new,
-            Slot::Free { .. } => unreachable!("lists hold live slots only"),
-        }
-    }
-
-    fn after(&self, slot: u32) -> u32 {
-        match &self.slots[slot as usize] {
-            Slot::Live { after, .. } => *after,
-            Slot::Free { .. } => unreachable!("lists hold live slots only"),
-        }
-    }
-
-    fn after_mut(&mut self, slot: u32) -> &mut u32 {
-        match &mut self.slots[slot as usize] {
-            Slot::Live { after, .. } => after,
-            Slot::Free { .. } => unreachable!("lists hold live slots only"),
-        }
-    }
-
-    fn before_mut(&mut self, slot: u32) -> &mut u32 {
-        match &mut self.slots[slot as usize] {
-            Slot::Live { before, .. } => before,
-            Slot::Free { .. } => unreachable!("lists hold live slots only"),
+    /// Sweeps all lists. The dead are more than all else, so this costs the decreases and
+    /// deletes that made them O(1) each.
+    #[cold]
+    fn drop_dead_cells(&mut self) {
+        (self.inbox.first, self.inbox.last) = self.elements.without_dead(self.inbox.first);
+        for node in self.nodes.iter_mut().filter(|node| node.leader != NIL) {
+            (node.rest, _) = self.elements.without_dead(node.rest);
         }
     }
 }
@@ -769,54 +689,37 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_retires_when_its_generations_are_used_up() {
+    fn decreasing_one_element_forever_takes_no_memory() {
         let mut heap = FibonacciHeap::new();
-        heap.insert(1, ());
-        heap.extract_min();
-        heap.slots[0] = Slot::Free { generation: u32::MAX, next: NIL };
-        let last = heap.insert(1, ());
-        assert_eq!((last.index, last.generation), (0, u32::MAX));
-        heap.delete(last);
-        assert_eq!(heap.insert(1, ()).index, 1);
+        heap.insert(0, ());
+        let handle = heap.insert(100_000, ());
+        for key in (1..100_000).rev() {
+            heap.decrease_key(handle, key).unwrap();
+        }
+        assert!(heap.elements.cell_count() < 20);
+        assert_eq!((heap.extract_min(), heap.extract_min()), (Some((0, ())), Some((1, ()))));
     }
 
-    /// Decreasing the keys of a chain's nodes in turn builds trees of one long branch, which
-    /// would overflow the stack of any recursion.
+    /// Decreases can make a tree of one long branch, which would overflow the stack of any
+    /// recursion.
     #[test]
     fn a_branch_of_a_million_nodes_can_be_dropped() {
         const DEPTH: u32 = 1_000_000;
         let mut heap = FibonacciHeap::new();
-        for _ in 0..DEPTH {
-            heap.insert(0_u32, ());
-        }
-        heap.seal_inbox();
-        heap.nodes.clear();
         for depth in 0..DEPTH {
-            let (parent, child) =
-                (depth.wrapping_sub(1), if depth + 1 < DEPTH { depth + 1 } else { NIL });
-            heap.nodes.push(Node {
-                first: depth,
-                parent,
-                child,
-                left: NIL,
-                right: NIL,
-                degree: u8::from(child != NIL),
-                marked: depth != 0,
-                seq: u64::from(depth),
-            });
-            *heap.before_mut(depth) = NODE | depth;
-            *heap.after_mut(depth) = NIL;
+            heap.insert(depth, ());
+            heap.seal_inbox();
+        }
+        for depth in 1..DEPTH {
+            let (parent, child) = (&mut heap.nodes[depth as usize - 1], depth);
+            (parent.child, parent.degree) = (child, 1);
+            let child = &mut heap.nodes[child as usize];
+            (child.parent, child.marked) = (depth - 1, true);
         }
         (heap.roots, heap.min) = (vec![0], 0);
         let copy = heap.clone();
         heap.cut(DEPTH - 1);
         assert_eq!(heap.roots.len(), DEPTH as usize);
         drop((heap, copy));
-    }
-
-    #[test]
-    fn an_element_takes_at_most_28_bytes_and_a_node_32() {
-        assert!(size_of::<Slot<u8, (u32, u32)>>() <= 28);
-        assert_eq!(size_of::<Node>(), 32);
     }
 }

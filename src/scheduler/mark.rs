@@ -294,15 +294,16 @@ impl P2PWorkflowScheduler {
     fn marked(&mut self, now: Now, key: u64, attempt: u32) -> Marked {
         let unblocked = std::mem::take(&mut self.unblocked);
         let named = unblocked.iter().take(MAX_UNBLOCKED_SHOWN);
-        let view = self.view(now, key);
+        let entry = self.table.entry(key);
+        let not_before = Some(entry.record.not_before).filter(|at| *at > now.wall);
         Marked {
             unblocked: named
                 .map(|key| self.table.entry(*key).record.spec.task_id.to_string())
                 .collect(),
-            state: view.state,
+            state: entry.state,
             attempt,
-            next_attempt_at: view.not_before.filter(|_| view.state == State::Pending),
-            expires_at: view.expires_at,
+            next_attempt_at: not_before.filter(|_| entry.state == State::Pending),
+            expires_at: self.expires_at(now, key),
         }
     }
 }

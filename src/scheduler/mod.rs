@@ -11,6 +11,7 @@
 //!   clock  heap  ownership  tags  limits
 //! ```
 
+mod bit_slices;
 mod calls;
 mod changes;
 mod claim;

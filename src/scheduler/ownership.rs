@@ -14,12 +14,15 @@
 //! makes the order total: no two peers tie, and none is favoured. Each new epoch of a
 //! task starts one place further down, so a retry goes to another peer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use super::bit_slices::{BitSlices, Distances, columns};
 
 /// Why two hashes have no Hamming distance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -199,35 +202,43 @@ pub fn tie(combined: &Hash256, holder: &Hash256) -> u32 {
 /// only [`at_place`](Self::at_place) beyond the first place allocates.
 #[derive(Debug, Clone, Default)]
 pub struct Candidates {
-    /// Sorted; `hashes[i]` belongs to `peers[i]`.
+    /// Where each peer stands in the lists below, which have an order of their own.
+    columns: BTreeMap<Arc<str>, usize>,
     peers: Vec<Arc<str>>,
     hashes: Vec<Hash256>,
+    slices: BitSlices,
 }
 
 impl Candidates {
     /// Adds a peer; true if it was not there yet.
     pub fn insert(&mut self, peer: Arc<str>) -> bool {
-        let Err(index) = self.index_of(&peer) else {
+        if self.contains(&peer) {
             return false;
-        };
-        self.hashes.insert(index, Hash256::of(peer.as_bytes()));
-        self.peers.insert(index, peer);
+        }
+        let hash = Hash256::of(peer.as_bytes());
+        self.columns.insert(peer.clone(), self.peers.len());
+        self.peers.push(peer);
+        self.hashes.push(hash);
+        self.slices.push(&hash);
         true
     }
 
     /// Takes a peer out; true if it was there.
     pub fn remove(&mut self, peer: &str) -> bool {
-        let Ok(index) = self.index_of(peer) else {
-            return false;
-        };
-        self.hashes.remove(index);
-        self.peers.remove(index);
+        let Some(column) = self.columns.remove(peer) else { return false };
+        let last = self.hashes[self.hashes.len() - 1];
+        self.slices.swap_remove(column, &self.hashes[column], &last);
+        self.hashes.swap_remove(column);
+        self.peers.swap_remove(column);
+        if let Some(moved) = self.peers.get(column) {
+            self.columns.insert(moved.clone(), column);
+        }
         true
     }
 
     /// Whether the peer is a candidate.
     pub fn contains(&self, peer: &str) -> bool {
-        self.index_of(peer).is_ok()
+        self.columns.contains_key(peer)
     }
 
     /// The number of candidates.
@@ -242,21 +253,37 @@ impl Candidates {
 
     /// The candidates by peer id, each with its hash.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Hash256)> {
-        self.peers.iter().zip(&self.hashes)
+        self.columns.iter().map(|(peer, &column)| (peer, &self.hashes[column]))
     }
 
     /// The closest candidate.
     pub fn nearest(&self, combined: &Hash256) -> Option<(&Arc<str>, Distance)> {
-        let distances = self.hashes.iter().map(|hash| Distance::between(hash, combined));
-        let (index, distance) = distances.enumerate().min_by_key(|&(_, distance)| distance)?;
-        Some((&self.peers[index], distance))
+        let mut nearest: Option<(Distance, usize)> = None;
+        for (first, distances) in self.slices.distances(combined) {
+            let (hamming, closest) = distances.smallest();
+            if nearest.is_some_and(|(distance, _)| distance.hamming < hamming) {
+                continue;
+            }
+            for column in columns(closest).map(|column| first + column) {
+                let distance = Distance::between(&self.hashes[column], combined);
+                if nearest.is_none_or(|(known, _)| distance < known) {
+                    nearest = Some((distance, column));
+                }
+            }
+        }
+        nearest.map(|(distance, column)| (&self.peers[column], distance))
     }
 
     /// How many candidates are closer than `peer`; none if it is no candidate itself.
     pub fn place_of(&self, peer: &str, combined: &Hash256) -> Option<usize> {
-        let own = Distance::between(&self.hashes[self.index_of(peer).ok()?], combined);
-        let closer = |hash: &&Hash256| Distance::between(hash, combined) < own;
-        Some(self.hashes.iter().filter(closer).count())
+        let own = Distance::between(&self.hashes[*self.columns.get(peer)?], combined);
+        let closer_in = |(first, distances): (usize, Distances)| {
+            let (closer, as_close) = distances.split(own.hamming);
+            let ties = columns(as_close)
+                .filter(|column| Distance::between(&self.hashes[first + column], combined) < own);
+            ties.count() + closer.iter().map(|word| word.count_ones() as usize).sum::<usize>()
+        };
+        Some(self.slices.distances(combined).map(closer_in).sum())
     }
 
     /// The candidate that has exactly `place` closer ones.
@@ -291,10 +318,6 @@ impl Candidates {
     fn first_place(&self, epoch: u64) -> Option<usize> {
         let place = epoch.saturating_sub(1).checked_rem(self.len() as u64)?;
         Some(place as usize)
-    }
-
-    fn index_of(&self, peer: &str) -> Result<usize, usize> {
-        self.peers.binary_search_by(|known| (**known).cmp(peer))
     }
 }
 

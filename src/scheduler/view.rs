@@ -120,7 +120,7 @@ impl P2PWorkflowScheduler {
             requires: spec.requires.to_vec(),
             created_at: spec.created_at,
             not_before: Some(record.not_before).filter(|at| *at > now.wall),
-            expires_at: self.expires_at(now, key).filter(|_| held),
+            expires_at: self.expires_at(now, key),
             note: outcome.and_then(|outcome| outcome.note.as_deref()).map(str::to_owned),
             error: outcome.and_then(|outcome| outcome.error.as_deref()).map(str::to_owned),
             has_payload: spec.payload_size > 0,
@@ -129,7 +129,7 @@ impl P2PWorkflowScheduler {
     }
 
     /// When a lease of this node ends, on the wall clock; `None` while a session renews it.
-    fn expires_at(&self, now: Now, key: u64) -> Option<u64> {
+    pub(super) fn expires_at(&self, now: Now, key: u64) -> Option<u64> {
         match self.table.entry(key).waiting {
             Waiting::Lease(NEVER) => None,
             Waiting::Lease(until) => {
