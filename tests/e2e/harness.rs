@@ -360,6 +360,7 @@ impl Process {
     }
 
     /// The memory that is its own, in bytes.
+    #[cfg(target_os = "linux")]
     pub(crate) fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());
         let status = std::fs::read_to_string(path).expect("it runs");

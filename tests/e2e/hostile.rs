@@ -216,6 +216,7 @@ fn calls_beyond_what_may_be_in_flight_are_refused_and_the_others_go_on() {
 
 /// A client that only writes. Without back pressure its unread answers were 600 MB; and a relay
 /// that waited for room to write did not hear that it should end.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_client_that_never_reads_costs_little_and_holds_up_nobody() {
     const CALLS: u64 = 200_000;

@@ -10,6 +10,8 @@ mod one_node;
 mod python_client;
 mod readme;
 mod sessions;
+// Limits the size of files of a process that runs, which Linux alone lets others do.
+#[cfg(target_os = "linux")]
 mod store_failure;
 mod takeover;
 mod usage;

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use crate::harness::{Home, Run, Server};
 
 /// Which of these processes have a file open.
+#[cfg(target_os = "linux")]
 fn who_has_open(path: &Path, servers: &[Server]) -> Vec<u32> {
     let opened = |id: &u32| {
         let descriptors = fs::read_dir(format!("/proc/{id}/fd")).expect("it runs");
@@ -17,6 +18,7 @@ fn who_has_open(path: &Path, servers: &[Server]) -> Vec<u32> {
     servers.iter().map(Server::id).filter(opened).collect()
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn of_twenty_processes_at_once_one_is_the_node() {
     let home = Home::new();
