@@ -149,7 +149,9 @@ async fn start(options: &Options, lock: NodeLock) -> Result<Node, AttachError> {
         let store =
             Store::open(folder, store::Options { durability, peer_id: &peer_id, restored })?;
         if let Origin::Restored(sign) = store.origin() {
-            tracing::warn!("this store was restored ({sign:?}); its writes have a new name");
+            tracing::warn!(
+                "the store may have been put back ({sign}); its writes have a new name from now on"
+            );
         }
         let listener = Listener::open(folder, lock).map_err(io_error(folder))?;
         Node::start(store, listener)

@@ -87,16 +87,20 @@ impl P2PWorkflowScheduler {
         let combined = record.combined_hash();
         let epoch = u64::from(self.claim_epoch(record));
         let rank = candidates.rank_of(&self.peer, &combined, epoch).unwrap_or(candidates.len());
-        let owner = candidates.owner(&combined, epoch).map(|(peer, _)| peer.clone());
+        let owner = candidates.owner(&combined, epoch);
+        let distance = match owner {
+            Some((_, distance)) if rank == 0 => distance,
+            _ => Distance::between(&combined, &Hash256::of(self.peer.as_bytes())),
+        };
         let reason = match (record.phase, rank) {
             (Phase::Leased, _) => Reason::TakenOver,
             (_, 0) => Reason::Owned,
             _ => Reason::Offered,
         };
         Ownership {
-            owner: owner.unwrap_or_else(|| self.peer.clone()),
+            owner: owner.map_or_else(|| self.peer.clone(), |(peer, _)| peer.clone()),
             rank: u32::try_from(rank).unwrap_or(u32::MAX),
-            distance: Distance::between(&combined, &Hash256::of(self.peer.as_bytes())).hamming,
+            distance: distance.hamming,
             reason,
         }
     }

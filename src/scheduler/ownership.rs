@@ -258,6 +258,9 @@ impl Candidates {
 
     /// The closest candidate.
     pub fn nearest(&self, combined: &Hash256) -> Option<(&Arc<str>, Distance)> {
+        if let ([peer], [hash]) = (&*self.peers, &*self.hashes) {
+            return Some((peer, Distance::between(hash, combined))); // alone, as most nodes are
+        }
         let mut nearest: Option<(Distance, usize)> = None;
         for (first, distances) in self.slices.distances(combined) {
             let (hamming, closest) = distances.smallest();
@@ -276,7 +279,11 @@ impl Candidates {
 
     /// How many candidates are closer than `peer`; none if it is no candidate itself.
     pub fn place_of(&self, peer: &str, combined: &Hash256) -> Option<usize> {
-        let own = Distance::between(&self.hashes[*self.columns.get(peer)?], combined);
+        let column = *self.columns.get(peer)?;
+        if self.len() == 1 {
+            return Some(0);
+        }
+        let own = Distance::between(&self.hashes[column], combined);
         let closer_in = |(first, distances): (usize, Distances)| {
             let (closer, as_close) = distances.split(own.hamming);
             let ties = columns(as_close)

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,9 @@ use crate::mcp::{Hello, MAX_LINE_BYTES};
 
 /// How long a client that hung up may take to read its last answers, while the node closes.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Requests that wait for an answer, in bytes, beyond which no more is taken from the client: a few
+/// of the longest lines.
+const MAX_UNANSWERED_BYTES: usize = 16 * 1024 * 1024;
 
 /// A connection to a node.
 pub type Stream = Box<dyn Duplex>;
@@ -105,7 +109,9 @@ async fn pass(
     for line in memory.repetition() {
         node.write_all(&line).await?;
     }
-    while let Some(line) = client.next().await {
+    loop {
+        memory.room().await;
+        let Some(line) = client.next().await else { break };
         node.write_all(&memory.asked(line)).await?;
     }
     match client.rest() {
@@ -137,7 +143,10 @@ async fn down(
 
 /// What the next node must hear.
 #[derive(Default)]
-struct Memory(Mutex<Remembered>);
+struct Memory {
+    remembered: Mutex<Remembered>,
+    answered: Notify,
+}
 
 #[derive(Default)]
 struct Remembered {
@@ -146,6 +155,7 @@ struct Remembered {
     initialized: Option<Vec<u8>>,
     /// In the order in which they came.
     unanswered: VecDeque<Request>,
+    unanswered_bytes: usize,
     worker: Option<String>,
     leases: BTreeMap<String, u64>,
     /// The introduction was repeated, and the client does not want its answer again.
@@ -200,6 +210,7 @@ impl Memory {
             return told;
         }
         let call = call_of(method, message.params);
+        memory.unanswered_bytes += line.len();
         memory.unanswered.push_back(Request { id, line: line.clone(), call });
         line
     }
@@ -225,6 +236,8 @@ impl Memory {
             return true;
         };
         if let Some(request) = memory.unanswered.remove(place) {
+            memory.unanswered_bytes -= request.line.len();
+            self.answered.notify_one();
             memory.learned(request.call, message.result);
         }
         true
@@ -244,8 +257,15 @@ impl Memory {
         lines
     }
 
+    /// Waits until there is room for another request.
+    async fn room(&self) {
+        while self.lock().unanswered_bytes > MAX_UNANSWERED_BYTES {
+            self.answered.notified().await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Remembered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -288,6 +308,7 @@ impl Remembered {
             params.and_then(|params| serde_json::from_str::<Cancelled<'_>>(params.get()).ok());
         if let Some(cancelled) = cancelled {
             self.unanswered.retain(|request| request.id != cancelled.request_id.get());
+            self.unanswered_bytes = self.unanswered.iter().map(|request| request.line.len()).sum();
         }
     }
 

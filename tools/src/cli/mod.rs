@@ -257,7 +257,7 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Logs go to stderr. `RUST_LOG` has the last word; the protocol library stays quiet without it.
 fn start_logs(verbose: u8) {
     let level = match verbose {
-        0 => "warn",
+        0 => "warn,rmcp=error",
         1 => "info,rmcp=warn",
         _ => "debug,rmcp=warn",
     };

@@ -173,7 +173,8 @@ impl ServerHandler for Server {
                 () = hangup(wire) => {}
             }
         };
-        let call = tools::call(&request.name, || self.begin(None), &arguments, cancelled);
+        // On the heap: rmcp moves what it spawns several times, and this would be most of it.
+        let call = Box::pin(tools::call(&request.name, || self.begin(None), &arguments, cancelled));
         let result = match AssertUnwindSafe(call).catch_unwind().await {
             Ok(_) if broken_off.into_inner() => not_to_be_sent(),
             Ok(Some(Ok(answer))) => result(answer, wire)?,
