@@ -133,10 +133,12 @@ impl P2PWorkflowScheduler {
             self.index_lease(now, key);
         }
         let keys: Vec<u64> = self.table.keys_after(None).collect();
-        for key in &keys {
+        let depends = |key: &&u64| !self.table.entry(**key).record.spec.depends_on.is_empty();
+        let dependents: Vec<u64> = keys.iter().filter(depends).copied().collect();
+        for key in &dependents {
             self.table.count_dependencies(*key);
         }
-        self.table.find_all_cycles(&keys);
+        self.table.find_all_cycles(&dependents);
         for key in &keys {
             self.settle(now, *key);
         }

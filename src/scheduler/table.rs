@@ -111,7 +111,7 @@ impl From<State> for Outlook {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     /// By key; keys start at `first`.
-    slots: Vec<Option<Box<Entry>>>,
+    slots: Vec<Option<Entry>>,
     first: u64,
     by_id: BTreeMap<Arc<str>, u64>,
     /// Which tasks name an id in `depends_on`, also an id that is not known.
@@ -143,11 +143,11 @@ impl Table {
     }
 
     pub(crate) fn get(&self, key: u64) -> Option<&Entry> {
-        self.slots.get(usize::try_from(key.checked_sub(self.first)?).ok()?)?.as_deref()
+        self.slots.get(usize::try_from(key.checked_sub(self.first)?).ok()?)?.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Entry> {
-        self.slots.get_mut(usize::try_from(key.checked_sub(self.first)?).ok()?)?.as_deref_mut()
+        self.slots.get_mut(usize::try_from(key.checked_sub(self.first)?).ok()?)?.as_mut()
     }
 
     /// The task with a key that the table itself gave out.
@@ -186,7 +186,7 @@ impl Table {
         debug_assert!(key >= self.next_key(), "keys rise");
         self.skip_to(key);
         self.by_state[entry.state as usize].insert(key);
-        self.slots.push(Some(Box::new(entry)));
+        self.slots.push(Some(entry));
         self.index_spec(key);
     }
 
