@@ -56,7 +56,9 @@ impl P2PWorkflowScheduler {
         let ownership = self.ownership(before);
         let duration = match want.lease {
             LeaseTerm::Session => 0,
-            LeaseTerm::Timed(0) if before.spec.lease_duration > 0 => before.spec.lease_duration,
+            LeaseTerm::Timed(0) if before.spec.lease_duration > 0 => {
+                u64::from(before.spec.lease_duration)
+            }
             LeaseTerm::Timed(0) => DEFAULT_LEASE,
             LeaseTerm::Timed(duration) => duration,
         };

@@ -88,7 +88,7 @@ pub struct Spec {
     /// How many attempts may fail before the task does; 0 means no limit.
     pub max_attempts: u32,
     /// How long a lease on time lasts, in milliseconds; 0 means the taker's default.
-    pub lease_duration: u64,
+    pub lease_duration: u32,
     /// The submitter's clock head at submission: with the task's hash it decides the owner.
     pub head: Hash256,
     /// When it was submitted, in milliseconds since the Unix epoch, on the submitter's clock.
@@ -113,7 +113,10 @@ impl Spec {
                 bytes.text(item);
             }
         }
-        bytes.number(self.delay).number(u64::from(self.max_attempts)).number(self.lease_duration);
+        bytes
+            .number(self.delay)
+            .number(u64::from(self.max_attempts))
+            .number(u64::from(self.lease_duration));
         self.hash = bytes.finish();
         self
     }

@@ -99,7 +99,8 @@ impl P2PWorkflowScheduler {
             requires: sorted(&task.requires),
             delay: task.delay,
             max_attempts: task.max_attempts,
-            lease_duration: task.lease_duration,
+            // Checked before: a week is far below what fits.
+            lease_duration: u32::try_from(task.lease_duration).unwrap_or(u32::MAX),
             head: Hash256::default(),
             created_at: now.wall,
             hash: Hash256::default(),

@@ -345,6 +345,6 @@ mod tests {
     fn a_million_tasks_fit_in_memory() {
         // With the allocator's 8 bytes each: a step of 16 bytes is 16 MB of a million tasks.
         assert_eq!(size_of::<Entry>(), 136);
-        assert_eq!(size_of::<crate::scheduler::Spec>(), 184);
+        assert_eq!(size_of::<crate::scheduler::Spec>(), 176);
     }
 }

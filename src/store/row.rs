@@ -158,7 +158,7 @@ impl<'a> Packer<'a> {
         self.number(spec.created_at);
         self.number(spec.delay);
         self.number(spec.max_attempts.into());
-        self.number(spec.lease_duration);
+        self.number(spec.lease_duration.into());
         self.number(spec.payload_size.into());
         if let Some(lease) = &record.lease {
             self.dot(&lease.dot)?;
@@ -229,7 +229,7 @@ pub(super) fn read(
         created_at: packed.number()?,
         delay: packed.number()?,
         max_attempts: packed.small()?,
-        lease_duration: packed.number()?,
+        lease_duration: packed.small()?,
         payload_size: packed.small()?,
     };
     let lease = match has & Has::LEASE {

@@ -10,6 +10,11 @@ use ipfs_accelerate::relay::Stream;
 use ipfs_accelerate::{host::Host, start};
 use p2p_workflow_scheduler::node::{self, AttachError, stdio};
 
+// Each call makes and drops a few large futures in rmcp, which the C library's allocator answers by
+// tidying its free lists every time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 // One thread: calls of a session reach the core in the order in which they came, and none waits for
 // another thread to wake. Whatever blocks (the disk) has threads of its own.
 #[tokio::main(flavor = "current_thread")]
