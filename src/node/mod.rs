@@ -14,7 +14,7 @@
 //! core and takes it up again from the disk before anyone is answered; from then on calls that
 //! write are refused until the disk takes a write again, and calls that read go on.
 //!
-//! [`attach`] is the way in: it makes this process the node, or connects it to the one that is.
+//! [`attach()`] is the way in: it makes this process the node, or connects it to the one that is.
 //! Everything that differs between operating systems is in `local` and [`stdio`].
 
 mod attach;

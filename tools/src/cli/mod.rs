@@ -8,7 +8,7 @@
 //!
 //! A command is a client of the node like any other: it calls the tools over a stream that
 //! `connect` gives it, and knows nothing of what is behind it. It returns the text for stdout, or
-//! a [`Failure`] that names the exit code. Stdout carries answers only; everything else goes to
+//! a `Failure` that names the exit code. Stdout carries answers only; everything else goes to
 //! stderr.
 //!
 //! One command, one file under `p2p_workflow/`, in the same order: its flags, the call, what

@@ -4,7 +4,7 @@
 //!   bytes ─► line ─► wire ─► rmcp ─► server ─► tools ─► the node's session
 //!   bytes ◄─ outbox ◄─ wire ◄─ rmcp ◄────┘
 //! ```
-//! rmcp keeps the protocol: versions, lifecycle, cancellation, the shape of results. [`wire`]
+//! rmcp keeps the protocol: versions, lifecycle, cancellation, the shape of results. `wire`
 //! replaces its transport, for four reasons: that one drops what it cannot parse without an
 //! answer, lets a client have any number of calls in flight, writes every answer by itself, and
 //! takes each payload apart into a tree and puts it together again, which costs time, order and
