@@ -37,7 +37,29 @@ const WALL_CHECK_INTERVAL: u64 = 5_000;
 /// A source of random numbers for the jitter of retries.
 pub type Jitter = Box<dyn FnMut() -> u64 + Send>;
 
-/// One peer's tasks, clock and view of the swarm. See the module's page.
+/// One peer's tasks, clock and view of the swarm: a state machine that its driver gives calls and
+/// time.
+///
+/// ```
+/// use p2p_workflow_scheduler::scheduler::{Caller, Config, Mark, Now, TagSet, Want};
+/// use p2p_workflow_scheduler::{P2PTask, P2PWorkflowScheduler};
+///
+/// let jitter = Box::new(|| 4); // a driver passes its random numbers in
+/// let mut scheduler = P2PWorkflowScheduler::new("peer", "peer/1", Config::default(), jitter);
+/// let now = Now { wall: 1_700_000_000_000, monotonic: 0 };
+/// let worker = Caller { worker: "worker-1".into() };
+/// scheduler.attach(now, &worker.worker, None);
+///
+/// let task = P2PTask::new("build", "release", "Build it", TagSet::default());
+/// assert!(scheduler.submit(now, task)?.created);
+/// let claimed = scheduler.claim(now, &worker, &Want::default()).expect("it is ready");
+/// let done = Mark::Completed { result: Some(r#"{"size": 7}"#.into()) };
+/// scheduler.mark(now, &worker, "build", done, Some(claimed.fence))?;
+///
+/// let changes = scheduler.take_changes(); // to disk, before anyone is answered
+/// assert_eq!(changes.tasks.len(), 3);
+/// # Ok::<(), p2p_workflow_scheduler::scheduler::Rejection>(())
+/// ```
 pub struct P2PWorkflowScheduler {
     pub(super) config: Config,
     pub(super) peer: Arc<str>,
