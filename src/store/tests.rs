@@ -685,3 +685,22 @@ fn nobody_else_may_read_the_files() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
     }
 }
+
+#[test]
+fn an_answer_waits_for_the_sync_in_full_durability_only() {
+    for (durability, synchronous) in [(Durability::Full, 2), (Durability::Relaxed, 1)] {
+        let folder = TempDir::new().unwrap();
+        let mut store = Store::open(folder.path(), options(durability)).unwrap();
+        // Also the connection that takes over after a failed commit.
+        for _ in 0..2 {
+            let asked = |name| {
+                store
+                    .connection
+                    .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
+            };
+            assert_eq!(asked("synchronous").unwrap(), rusqlite::types::Value::Integer(synchronous));
+            assert_eq!(asked("journal_mode").unwrap(), rusqlite::types::Value::Text("wal".into()));
+            store.reopen().unwrap();
+        }
+    }
+}

@@ -437,6 +437,7 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
             return value;
         }
         assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        // How often to look; nothing depends on how long it is.
         thread::sleep(Duration::from_millis(10));
     }
 }
