@@ -123,11 +123,11 @@ impl Seeded {
 
 /// Long histories reach what the short ones cannot: deep trees, worn runs, cascades.
 #[test]
-fn the_heap_does_what_a_sorted_map_does_over_a_million_operations() {
+fn the_heap_does_what_a_sorted_map_does_over_two_million_operations() {
     for (seed, keys, bias) in [(1, 10, 45), (2, u16::MAX, 45), (3, 1_000, 35), (4, u16::MAX, 30)] {
         let mut random = Seeded(seed);
         let (mut heap, mut model) = (FibonacciHeap::new(), Model::default());
-        for _ in 0..250_000 {
+        for _ in 0..500_000 {
             let key = random.below(u64::from(keys)) as u16;
             let pick = random.below(1 << 32) as usize;
             let op = match random.below(100) {
@@ -138,7 +138,7 @@ fn the_heap_does_what_a_sorted_map_does_over_a_million_operations() {
             };
             model.check(&mut heap, op);
         }
-        model.check(&mut heap, Op::Drain(250_000));
+        model.check(&mut heap, Op::Drain(500_000));
     }
 }
 
