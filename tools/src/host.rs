@@ -129,5 +129,6 @@ fn translated(hello: Option<Hello>) -> node::Hello {
     hello.map_or_else(node::Hello::default, |hello| node::Hello {
         worker: Some(hello.worker),
         leases: Some(hello.leases.into_iter().collect()),
+        shared: hello.shared,
     })
 }

@@ -2,12 +2,12 @@
 //!
 //! Lines pass as they are. What the next node must hear is remembered: how the client introduced
 //! itself, the requests that wait for an answer, and the leases that it learned of. When the
-//! connection ends, the relay attaches anew (and may become the node itself), introduces the
-//! client again as the same worker, and repeats what was not answered. Every call may be repeated:
+//! connection ends, the relay attaches anew (and may become the node itself), says [`Hello`] for
+//! the same worker, introduces the client again, and repeats what was not answered. Every call may be repeated:
 //! submissions and reports are answered again without a change, and a task that was given in an
 //! answer that never came goes back to the queue first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -158,8 +158,8 @@ struct Remembered {
     unanswered_bytes: usize,
     worker: Option<String>,
     leases: BTreeMap<String, u64>,
-    /// The introduction was repeated, and the client does not want its answer again.
-    swallow: Option<String>,
+    /// Requests that the client did not make, or made of another node: it gets no answer to them.
+    swallow: BTreeSet<String>,
 }
 
 struct Request {
@@ -205,9 +205,8 @@ impl Memory {
             return line;
         };
         if method == "initialize" && memory.introduction.is_none() {
-            let told = memory.introduced(&line);
-            memory.introduction = Some((line, id, false));
-            return told;
+            memory.introduction = Some((line.clone(), id, false));
+            return line;
         }
         let call = call_of(method, message.params);
         memory.unanswered_bytes += line.len();
@@ -221,8 +220,7 @@ impl Memory {
         let (None, Some(id)) = (&message.method, message.id) else { return true };
         let id = id.get();
         let mut memory = self.lock();
-        if memory.swallow.as_deref() == Some(id) {
-            memory.swallow = None;
+        if memory.swallow.remove(id) {
             return false;
         }
         if let Some((_, introduction, answered)) = &mut memory.introduction
@@ -246,11 +244,12 @@ impl Memory {
     /// What a new node is told first: who this is, and what was not answered.
     fn repetition(&self) -> Vec<Vec<u8>> {
         let mut memory = self.lock();
-        let mut lines = Vec::new();
-        if let Some((line, id, answered)) = memory.introduction.take() {
-            lines.push(memory.introduced(&line));
-            memory.swallow = answered.then(|| id.clone());
-            memory.introduction = Some((line, id, answered));
+        let (hello, id) = memory.hello().line();
+        let mut lines = vec![hello];
+        memory.swallow = BTreeSet::from([id]);
+        if let Some((line, id, answered)) = memory.introduction.clone() {
+            lines.push(line);
+            memory.swallow.extend(answered.then_some(id));
         }
         lines.extend(memory.initialized.clone());
         lines.extend(memory.unanswered.iter().map(|request| request.line.clone()));
@@ -270,31 +269,9 @@ impl Memory {
 }
 
 impl Remembered {
-    /// The client's introduction, with the worker it speaks for and the leases it knows of.
-    fn introduced(&mut self, line: &[u8]) -> Vec<u8> {
-        let Ok(Value::Object(mut message)) = serde_json::from_slice::<Value>(line) else {
-            return line.to_vec();
-        };
+    fn hello(&mut self) -> Hello {
         let worker = self.worker.get_or_insert_with(p2p_workflow_scheduler::node::random_worker);
-        let hello = Hello { worker: worker.clone(), leases: self.leases.clone() };
-        let (name, capability) = hello.capability();
-        let params = message.get_mut("params").and_then(Value::as_object_mut);
-        let Some(params) = params else { return line.to_vec() };
-        let experimental = params
-            .entry("capabilities")
-            .or_insert_with(|| Value::Object(serde_json::Map::default()))
-            .as_object_mut()
-            .map(|capabilities| {
-                capabilities
-                    .entry("experimental")
-                    .or_insert_with(|| Value::Object(serde_json::Map::default()))
-            });
-        if let Some(Value::Object(experimental)) = experimental {
-            experimental.entry(name).or_insert(Value::Object(capability));
-        }
-        let mut told = Value::Object(message).to_string().into_bytes();
-        told.push(b'\n');
-        told
+        Hello { worker: worker.clone(), leases: self.leases.clone(), shared: false }
     }
 
     fn forget_cancelled(&mut self, params: Option<&RawValue>) {
