@@ -155,8 +155,7 @@ pub fn read_private(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     if file.metadata()?.mode() & 0o077 != 0 {
         let path = path.display();
-        let text =
-            format!("other users may read or change it. Take that from them: chmod 600 {path}");
+        let text = format!("other users may read or change it. End that with `chmod 600 {path}`");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     let mut text = String::new();

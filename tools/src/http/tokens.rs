@@ -6,9 +6,11 @@
 //! neither how much of a token was right nor whose it is. Errors name lines, never what is on
 //! them: with the words out of order, any of them may be the token.
 
-use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, io};
 
+use p2p_workflow_scheduler::node::{read_or_make_private, read_private};
 use p2p_workflow_scheduler::scheduler::Hash256;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
@@ -18,6 +20,8 @@ use super::guard::{Principal, Role};
 pub const MIN_TOKEN_CHARS: usize = 32;
 /// A token is looked for in all lines of the file, at every request.
 pub const MAX_TOKENS: usize = 256;
+/// The file that a data folder has its own tokens in.
+const FILE: &str = "http-token";
 /// As long as an id may usefully be in a log.
 const MAX_NAME_CHARS: usize = 64;
 /// The name and the role of a token that stands alone.
@@ -36,7 +40,31 @@ struct Entry {
 }
 
 impl Tokens {
-    /// Reads a token file.
+    /// Reads the token file that a person names.
+    ///
+    /// # Errors
+    /// It cannot be read, others can read it, or it does not hold what it should.
+    pub fn of_file(path: &Path) -> Result<Self, TokenFileError> {
+        Self::read(read_private(path), path)
+    }
+
+    /// Reads the token file of a data folder, made at the first time, and says where it is.
+    ///
+    /// # Errors
+    /// As of [`Tokens::of_file`], or it cannot be made.
+    pub fn of_folder(folder: &Path) -> Result<(Self, PathBuf), TokenFileError> {
+        let path = folder.join(FILE);
+        let text = read_or_make_private(&path, || Self::generate().1);
+        Ok((Self::read(text, &path)?, path))
+    }
+
+    fn read(text: io::Result<String>, path: &Path) -> Result<Self, TokenFileError> {
+        let wrong = |why: String| TokenFileError { path: path.to_owned(), why };
+        let text = text.map_err(|error| wrong(error.to_string()))?;
+        Self::parse(&text).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// Reads the text of a token file.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -144,7 +172,15 @@ fn is_token(text: &str) -> bool {
     !body.is_empty() && body.bytes().all(known)
 }
 
-/// What is wrong with a token file.
+/// A token file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the token file {} cannot be used: {why}.", path.display())]
+pub struct TokenFileError {
+    path: PathBuf,
+    why: String,
+}
+
+/// What is wrong with a token file's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// A line does not hold what it should.
@@ -287,6 +323,28 @@ mod tests {
         assert_eq!(tokens.find(&token(&text)).unwrap().role, Role::Work);
         assert_eq!(tokens.find(&token(&other)), None);
         assert!(Tokens::parse(&text).unwrap().find(&token(&text)).is_some());
+    }
+
+    #[test]
+    fn a_data_folder_s_token_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, path) = Tokens::of_folder(folder.path()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (tokens, again) = Tokens::of_folder(folder.path()).unwrap();
+        assert_eq!((&again, &std::fs::read_to_string(&again).unwrap()), (&path, &text));
+        assert!(tokens.find(text.split_whitespace().last().unwrap()).is_some());
+        assert!(Tokens::of_file(&path).is_ok(), "it can be named as well");
+    }
+
+    #[test]
+    fn a_token_file_that_cannot_be_used_is_named_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, path) = Tokens::of_folder(folder.path()).unwrap();
+        std::fs::write(&path, format!("ada boss {A}")).unwrap();
+        let shown = Tokens::of_file(&path).unwrap_err().to_string();
+        assert!(shown.contains(&*path.to_string_lossy()) && shown.contains("line 1"), "{shown}");
+        let shown = Tokens::of_file(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(shown.contains("none") && shown.contains("No such file"), "{shown}");
     }
 
     #[test]
