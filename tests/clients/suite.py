@@ -6,6 +6,7 @@ a server and a data folder of its own.
 
 import argparse
 import concurrent.futures
+import contextlib
 import os
 import re
 import shutil
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 PATIENCE = 180
 # Lines of a log that are shown where its line failed.
 SHOWN = 60
-LISTENING = re.compile(r"listening on (http://\S+)/mcp")
+LISTENING = re.compile(r"listening on (http://\S+)/(?:mcp|sse)")
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Line:
     transport: str
     needs: list  # files that an installation brings
     command: list  # gets the binary for stdio, else a URL, as its last argument
-    check: object = lambda printed: None  # what is wrong with what it printed
+    check: object = lambda printed: ""  # what is wrong with what it printed
 
 
 def lines(cache):
@@ -77,47 +77,44 @@ def conformance(node, package, version):
     command += ["--spec-version", version, "--expected-failures", baseline, "--url"]
 
     def check(printed):
-        # The tool itself turns down what fails unlisted and what is listed and passes; it lets
-        # pass what is listed and was not seen.
-        listed = {*re.findall(r"^ +- ([^ #\n]+)", baseline.read_text(), re.M)}
-        missed = listed - {*re.findall(r"^  ~ (\S+)$", printed, re.M)}
-        return f"not seen to fail: {', '.join(sorted(missed))}" if missed else None
+        # The suite itself turns down what fails unlisted and what is listed and passes. It lets
+        # pass what is listed and was not seen, and asks for no reasons.
+        listed = dict(re.findall(r"^ +- (\S+)(?: # (.+))?$", baseline.read_text(), re.M))
+        seen = {*re.findall(r"^  ~ (\S+)$", printed, re.M)}
+        wrong = [f"{entry} was not seen to fail" for entry in listed if entry not in seen]
+        wrong += [f"{entry} is listed without a reason" for entry, why in listed.items() if not why]
+        return "\n".join(wrong)
 
     return Line(f"conformance, {version}", "http", [node, package], command, check)
 
 
-@contextmanager
+@contextlib.contextmanager
 def server(binary, transport, home, log):
     """What a client is given: the binary, which it starts itself, or the URL of a server."""
     if transport == "stdio":
         yield binary
         return
-    command = [binary, "mcp", "start", "--transport", transport, "--host", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "--port", "0"],
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    said = Path(home, "said")
+    with said.open("w") as stderr:
+        command = [binary, "mcp", "start", "--transport", transport, "--port", "0"]
+        process = subprocess.Popen(
+            command, env=environment(home), stdin=subprocess.DEVNULL, stdout=log, stderr=stderr
+        )
     try:
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if found := LISTENING.search(line):
-                break
-        else:
-            raise Failed(f"the server does not listen:\n{''.join(said)}")
+        while not (found := LISTENING.search(said.read_text())):
+            if process.poll() is not None:
+                raise Failed(f"the server ended with {process.returncode}")
+            time.sleep(0.01)
         yield found[1] + ("/sse" if transport == "sse" else "/mcp")
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=PATIENCE)
-        log.write(said)
-        if process.returncode != 0:
+        process.terminate()
+        if process.wait(PATIENCE) != 0:
             raise Failed(f"the server ended with {process.returncode}")
+        if not all(LISTENING.match(line) for line in said.read_text().splitlines()):
+            raise Failed("the server said more than where it listens")
     finally:
         process.kill()
         process.wait()
+        log.write(f"\nThe server's stderr:\n{said.read_text()}")
 
 
 class Failed(Exception):
@@ -135,21 +132,27 @@ def run(line, binary, log_path):
     # Not in the build's folder: the sockets in it need short names.
     with tempfile.TemporaryDirectory() as home, open(log_path, "w+") as log:
         with server(binary, line.transport, home, log) as target:
+            client = subprocess.Popen(
+                [*line.command, target],
+                env=environment(home),
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             try:
-                done = subprocess.run(
-                    [*line.command, target],
-                    env=environment(home),
-                    cwd=home,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    timeout=PATIENCE,
-                )
+                ended = client.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 raise Failed(f"it took longer than {PATIENCE} s") from None
-            if done.returncode != 0:
-                raise Failed(f"it ended with {done.returncode}")
-        if wrong := line.check(Path(log_path).read_text()):
+            finally:
+                # And with it the servers and commands that it started.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(client.pid, signal.SIGKILL)
+                client.wait()
+            if ended != 0:
+                raise Failed(f"it ended with {ended}")
+        if wrong := line.check(log_path.read_text()):
             raise Failed(wrong)
     return time.monotonic() - started
 

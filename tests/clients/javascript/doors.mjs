@@ -46,10 +46,12 @@ async function refused(client, code, tool, args) {
 const task = (task_id, more) =>
   ({ task_id, workflow_id: 'release', name: `Do ${task_id}`, tags: ['p2p-only'], ...more });
 
-async function stateOf(client, uri) {
-  const [content] = await client.read(uri);
+/** What a resource shows. */
+async function shown(client, uri) {
+  const [content, ...more] = await client.read(uri);
   assert.equal(content.uri, uri);
-  return JSON.parse(content.text).state;
+  assert.deepEqual(more, []);
+  return JSON.parse(content.text);
 }
 
 async function lists(client, era) {
@@ -87,7 +89,7 @@ async function works(client) {
   step('a task is taken, renewed and completed while another that waits for it is watched');
   const watched = 'p2p://tasks/test';
   const watch = await client.watch(watched);
-  assert.equal(await stateOf(client, watched), 'blocked');
+  assert.equal((await shown(client, watched)).state, 'blocked');
   const taken = await done(client, 'p2p_get_next_task');
   assert.equal(taken.task.task_id, 'build');
   assert.deepEqual(taken.task.payload, { target: 'all' });
@@ -99,7 +101,7 @@ async function works(client) {
   assert.deepEqual({ state, unblocked }, { state: 'completed', unblocked: ['test'] });
   step('the update of the watched task comes');
   assert.equal(await watch.updated(), watched);
-  assert.equal(await stateOf(client, watched), 'pending');
+  assert.equal((await shown(client, watched)).state, 'pending');
   step('the subscription is ended');
   await watch.close();
 }
@@ -160,6 +162,8 @@ async function scenario(library, transport, era, target) {
   await isRefused(worker);
   await waits(worker, other);
   await isPrompted(other);
+  step('every resource can be read');
+  for (const uri of [...await other.resources(), 'p2p://workflows/release']) await shown(other, uri);
   step('both connections see the same end');
   for (const client of [worker, other]) {
     const { completed_tasks, pending_tasks } = await done(client, 'p2p_scheduler_status');

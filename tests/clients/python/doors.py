@@ -175,6 +175,9 @@ async def scenario(transport, era, target):
         await is_refused(worker)
         await waits(worker, other)
         await is_prompted(other)
+        step("every resource can be read")
+        for uri in [*await other.resources(), "p2p://workflows/release"]:
+            assert await other.read(uri), uri
         step("both connections see the same end")
         for client in (worker, other):
             status = await done(client, "p2p_scheduler_status")
