@@ -123,7 +123,8 @@ class Failed(Exception):
 
 def environment(home):
     """Nothing of the machine's own that a client may find, but how to reach programs."""
-    return {"PATH": os.environ["PATH"], "HOME": home, "IPFS_ACCELERATE_HOME": f"{home}/data"}
+    kept = {name: os.environ[name] for name in ("PATH", "NODE_COMPILE_CACHE")}
+    return kept | {"HOME": home, "IPFS_ACCELERATE_HOME": f"{home}/data"}
 
 
 def run(line, binary, log_path):
@@ -179,6 +180,8 @@ def main():
     arguments.add_argument("pattern", nargs="?", default="",
                            help="run only the lines that match this regular expression")
     given = arguments.parse_args()
+    # The Inspector is started for each of its steps.
+    os.environ["NODE_COMPILE_CACHE"] = str(given.cache / "compiled")
     logs = given.cache / "logs"
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)

@@ -50,14 +50,15 @@ class Connection {
   // mcpdo asks for no progress, and looks itself whether the server has a tool.
   reportsProgress = false;
   isUnknownTool = error => JSON.parse(error.stderr).error.code === 'tool_not_found';
-  isUnknownResource = (error, uri) => JSON.parse(error.stderr).error.message.includes(uri);
+  isUnknownResource = error => JSON.parse(error.stderr).error.message.startsWith('no task "nowhere"');
 
   constructor(name) {
-    this.options = ['--format', 'json', '--connection', name];
+    this.name = name;
   }
 
   async mcpdo(...command) {
-    const { stdout } = await run(process.execPath, [MCPDO, ...this.options, ...command]);
+    const options = ['--format', 'json', '--connection', this.name];
+    const { stdout } = await run(process.execPath, [MCPDO, ...options, ...command]);
     return JSON.parse(stdout);
   }
 
@@ -103,25 +104,22 @@ class Connection {
   async complete(uri, name, value) {
     const reference = ['--complete-ref-type', 'ref/resource', '--complete-ref', uri];
     const argument = ['--complete-arg-name', name, '--complete-arg-value', value];
-    const answer = await this.mcpdo('prompts/complete', ...reference, ...argument);
-    return (answer.completion ?? answer).values;
+    return (await this.mcpdo('prompts/complete', ...reference, ...argument)).values;
   }
 
   /** What waits until the resource was updated, and how to stop watching it. */
   async watch(uri) {
-    const watcher = spawn(
-      process.execPath,
-      [MCPDO, ...this.options, 'resources/subscribe', uri],
-      { stdio: ['ignore', 'pipe', 'inherit'] },
-    );
+    const options = ['--format', 'text', '--plain', '--connection', this.name];
+    const command = [MCPDO, ...options, 'resources/subscribe', uri];
+    const watcher = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'inherit'] });
     const ended = new Promise(resolve => watcher.on('close', resolve));
     const updates = new Updates();
     const subscribed = new Promise((resolve, reject) => {
-      watcher.on('close', code => reject(new Error(`resources/subscribe ended with ${code}`)));
+      ended.then(code => reject(new Error(`resources/subscribe ended with ${code}`)));
       createInterface({ input: watcher.stdout }).on('line', line => {
-        const event = JSON.parse(line);
-        if (event.type === 'subscribed') resolve();
-        if (event.type === 'resources/updated') updates.add(event.uri);
+        const [what, uri] = line.split(': ');
+        if (what === 'Subscribed') resolve();
+        if (what === 'Resource updated') updates.add(uri);
       });
     });
     await subscribed;
