@@ -66,6 +66,11 @@ pub(super) enum Syntax {
 }
 
 impl McpClient {
+    /// What the command line calls it.
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// What it calls itself.
     pub(super) fn title(self) -> &'static str {
         match self {

@@ -81,7 +81,9 @@ impl Config {
             true => self.write(path, &entry)?,
             false => self.print(path, &entry)?,
         };
-        self.tell_what_is_missing(scope);
+        if !self.json {
+            self.tell_what_is_missing(scope);
+        }
         Ok(text)
     }
 
@@ -114,7 +116,7 @@ impl Config {
     fn print(&self, path: PathBuf, entry: &Entry) -> Result<String, Failure> {
         let snippet = self.merge("", entry).map_err(Failure::Failed)?.text;
         if self.json {
-            let said = json!({"client": self.client.title(), "file": path, "snippet": snippet});
+            let said = json!({"client": self.client.name(), "file": path, "snippet": snippet});
             return Ok(format!("{said}\n"));
         }
         anstream::eprintln!("# for {}: {}", self.client.title(), path.display());
@@ -142,7 +144,7 @@ impl Config {
             Change::Replaced => "replaced",
             Change::Unchanged => "unchanged",
         };
-        let mut said = json!({"client": self.client.title(), "file": path, "entry": done});
+        let mut said = json!({"client": self.client.name(), "file": path, "entry": done});
         if let Some(backup) = backup {
             said["backup"] = json!(backup);
         }
@@ -181,7 +183,7 @@ impl Config {
         match self.transport {
             Transport::Stdio if scope == Scope::Project && command::on_path().is_none() => {
                 anstream::eprintln!(
-                    "# {PROGRAM} is not on the PATH here: the client finds it there only"
+                    "# the client starts the {PROGRAM} on its PATH, which here is not this one"
                 );
             }
             Transport::Http | Transport::Sse if self.url.is_none() => {

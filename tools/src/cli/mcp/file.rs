@@ -32,21 +32,24 @@ impl TextFile {
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let fails =
             |error: io::Error| Failure::Failed(format!("cannot read {}: {error}", path.display()));
-        let target = match path.canonicalize() {
-            Ok(target) => target,
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(fails(error)),
-            Err(_) if path.is_symlink() => {
-                return Err(Failure::Failed(format!(
+        let target = match path.is_symlink() {
+            true => path.canonicalize().map_err(|error| match error.kind() {
+                ErrorKind::NotFound => Failure::Failed(format!(
                     "{} is a link that leads nowhere: make the file that it names, or remove it",
                     path.display()
-                )));
-            }
-            Err(_) => {
-                let (path, target) = (path.to_owned(), path.to_owned());
-                return Ok(TextFile { path, target, metadata: None, content: String::new() });
-            }
+                )),
+                _ => fails(error),
+            })?,
+            false => path.to_owned(),
         };
-        let metadata = fs::metadata(&target).map_err(fails)?;
+        let metadata = match fs::metadata(&target) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let (path, content) = (path.to_owned(), String::new());
+                return Ok(TextFile { path, target, metadata: None, content });
+            }
+            Err(error) => return Err(fails(error)),
+        };
         let content = String::from_utf8(fs::read(&target).map_err(fails)?).map_err(|error| {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let at = line_and_column(&String::from_utf8_lossy(valid), valid.len());
