@@ -347,7 +347,9 @@ fn file_and_backup_keep_the_permissions_of_the_old_one() {
 #[test]
 fn a_file_that_cannot_be_understood_is_left_alone_with_line_and_column() {
     for (client, file, text, told) in [
-        ("claude-code", ".mcp.json", "{\n  \"a\": 1\n  \"b\": 2\n}\n", "line 2, column 9"),
+        ("claude-code", ".mcp.json", "{\n  \"a\": 1\n  \"b\": 2\n}\n", "line 3, column 3"),
+        ("claude-code", ".mcp.json", "{\n  // the client reads none\n}", "line 2, column 3"),
+        ("claude-code", ".mcp.json", "{\n  \"a\": 1,\n}", "line 3, column 1"),
         ("cursor", ".cursor/mcp.json", "{\"mcpServers\": {", "line 1, column 16"),
         ("cursor", ".cursor/mcp.json", "{'a': 1}", "line 1, column 2"),
         ("zed", ".zed/settings.json", "[]", "no JSON object"),

@@ -1,6 +1,7 @@
 //! What each client calls things, and where: its files, the names of its fields, what it knows of.
 //!
-//! From the clients' own documentation and, where it is public, their source, as of November 2026:
+//! From the clients' own documentation and, where it is public, their source, as of November 2026;
+//! Claude Code 2.1.197 and Codex 0.169.0 were seen to read what is written here:
 //!
 //! | client | project's file | user's file | remote transports | token |
 //! |---|---|---|---|---|
@@ -62,6 +63,7 @@ pub(super) enum Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Syntax {
     Json,
+    JsonWithComments,
     Toml,
 }
 
@@ -103,7 +105,11 @@ impl McpClient {
     pub(super) fn syntax(self) -> Syntax {
         match self {
             McpClient::Codex => Syntax::Toml,
-            _ => Syntax::Json,
+            // One comment, and they ignore the whole file.
+            McpClient::ClaudeCode | McpClient::ClaudeDesktop => Syntax::Json,
+            McpClient::Cursor | McpClient::Vscode | McpClient::Windsurf | McpClient::Zed => {
+                Syntax::JsonWithComments
+            }
         }
     }
 

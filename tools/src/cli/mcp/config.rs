@@ -174,6 +174,7 @@ impl Config {
         let key = self.client.servers_key();
         match self.client.syntax() {
             Syntax::Json => json::merge(text, key, &self.name, entry),
+            Syntax::JsonWithComments => json::merge_with_comments(text, key, &self.name, entry),
             Syntax::Toml => toml::merge(text, key, &self.name, entry),
         }
     }

@@ -24,8 +24,8 @@ Examples:
 
 Exit codes: 0 done, 2 wrong usage, 3 the file cannot be read, understood or written.")]
 pub(in crate::cli) struct Instructions {
-    /// Put it into this file, or refresh it there, and leave the rest as it is [default:
-    /// AGENTS.md]
+    /// Put it into this file (AGENTS.md if none is named), or refresh it there, and leave the rest
+    /// as it is
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "AGENTS.md")]
     #[arg(value_hint = ValueHint::FilePath)]
     write: Option<PathBuf>,

@@ -1,18 +1,19 @@
 //! Puts an entry into JSON, with comments or without.
 //!
 //! The text is edited as a concrete syntax tree, so that everything else stays as it was written:
-//! comments, order, indentation, line ends, trailing commas. What clients take beyond JSON is
-//! taken here as well (comments, trailing commas), and no more. Afterwards the new text is read
-//! again and compared, value by value, with what it should say: a key given twice, of which the
-//! client reads the other one, does not pass.
+//! comments, order, indentation, line ends, trailing commas. What the client does not read is not
+//! read here either: to write into a file that it throws away would be no help. Afterwards the new
+//! text is read again and compared, value by value, with what it should say: a key given twice, of
+//! which the client reads the other one, does not pass.
 
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstRootNode};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::{Change, Entry, Merged};
 
-/// What a client's file may have beyond JSON.
+/// What clients' files may have beyond JSON.
 const OPTIONS: ParseOptions = ParseOptions {
     allow_comments: true,
     allow_trailing_commas: true,
@@ -26,11 +27,31 @@ const OPTIONS: ParseOptions = ParseOptions {
     allow_extended_string_escapes: false,
 };
 
+/// Puts the entry at `key`, `name` of JSON without comments and trailing commas.
+///
+/// # Errors
+/// As [`merge_with_comments`].
+pub(super) fn merge(text: &str, key: &str, name: &str, entry: &Entry) -> Result<Merged, String> {
+    if !text.trim().is_empty() {
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| {
+            let told = error.to_string();
+            let what = told.split(" at line ").next().unwrap_or_default();
+            format!("line {}, column {}: {what}", error.line(), error.column())
+        })?;
+    }
+    merge_with_comments(text, key, name, entry)
+}
+
 /// Puts the entry at `key`, `name`.
 ///
 /// # Errors
 /// Why the text was left alone, with line and column where it is about a place.
-pub(super) fn merge(text: &str, key: &str, name: &str, entry: &Entry) -> Result<Merged, String> {
+pub(super) fn merge_with_comments(
+    text: &str,
+    key: &str,
+    name: &str,
+    entry: &Entry,
+) -> Result<Merged, String> {
     // The tree lives as long as its root does.
     let root = parse(text)?;
     let before = root.to_serde_value();
