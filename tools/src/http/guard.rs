@@ -24,14 +24,14 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, VARY, WWW_AUTHENTICATE,
+    AUTHORIZATION, HOST, ORIGIN, VARY, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde_json::json;
+use rmcp::model::ErrorCode;
 
+use super::answer::{self, Refused};
 use super::names::{Host, Origin, authority};
 use super::tokens::Tokens;
 use crate::tools;
@@ -42,7 +42,7 @@ pub const HEALTH: &str = "/healthz";
 /// The methods for people's commands begin with this.
 const COMMANDS: &str = "ipfs-accelerate/";
 /// A JSON-RPC error of the server's own: the message says what it is.
-const REFUSED: i32 = -32000;
+const REFUSED: ErrorCode = ErrorCode(-32000);
 /// Whoever enters without a token where none is needed.
 const LOCAL: &str = "local";
 /// How long a browser may go by a preflight's answer: the most that any of them takes.
@@ -231,25 +231,30 @@ pub fn may_call(role: Role, method: &str, tool: Option<&str>) -> bool {
 }
 
 /// The answer to a request that [`may_call`] turned down, under the request's id.
-pub fn role_refusal(
+pub(super) fn role_refusal(
     principal: &Principal,
     method: &str,
     tool: Option<&str>,
-    id: &impl Serialize,
-) -> Response {
+    id: Option<&str>,
+) -> Refused {
     let what = match tool {
         Some(tool) => format!("{method} of {tool:?}"),
         None => format!("{method:?}"),
     };
     let Some(needed) = Role::needed(method, tool) else {
-        return refuse(StatusCode::FORBIDDEN, Some(id), &format!("{what} is not for HTTP."));
+        return answer::error(
+            StatusCode::FORBIDDEN,
+            id,
+            REFUSED,
+            &format!("{what} is not for HTTP."),
+        );
     };
     let Principal { name, role } = principal;
     let text = format!(
         "{what} needs the role {needed}, and the token {name:?} has the role {role}. \
          Use a token whose line in the token file says {needed}."
     );
-    let mut response = refuse(StatusCode::FORBIDDEN, Some(id), &text);
+    let mut response = answer::error(StatusCode::FORBIDDEN, id, REFUSED, &text);
     let challenge = challenge(&format!(r#", error="insufficient_scope", scope="{needed}""#));
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
@@ -322,11 +327,11 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         tracing::debug!("refused a request: {self}");
-        let mut response = refuse(self.status(), None::<&()>, &format!("{self}."));
+        let mut response = answer::error(self.status(), None, REFUSED, &format!("{self}."));
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
-        response
+        response.into_response()
     }
 }
 
@@ -334,15 +339,6 @@ impl IntoResponse for Refusal {
 fn challenge(error: &str) -> HeaderValue {
     let text = format!(r#"Bearer realm="ipfs-accelerate"{error}"#);
     HeaderValue::try_from(text).expect("it is all ASCII")
-}
-
-/// A JSON-RPC error, without an id where none is known.
-fn refuse(status: StatusCode, id: Option<&impl Serialize>, text: &str) -> Response {
-    let mut body = json!({ "jsonrpc": "2.0", "error": { "code": REFUSED, "message": text } });
-    if let Some(id) = id {
-        body["id"] = json!(id);
-    }
-    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
 /// Says what a page of an allowed origin may send. The origin itself is added by [`share`].
