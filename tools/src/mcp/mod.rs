@@ -10,6 +10,7 @@
 //! takes each payload apart into a tree and puts it together again, which costs time, order and
 //! large numbers.
 
+mod envelope;
 mod line;
 mod outbox;
 mod server;
@@ -19,6 +20,7 @@ use rmcp::service::{QuitReason, serve_directly_with_ct};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use envelope::Envelope;
 pub use server::{Hello, Server};
 pub use wire::{MAX_IN_FLIGHT, MAX_LINE_BYTES, MAX_UNSENT_BYTES};
 
