@@ -24,14 +24,14 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, VARY, WWW_AUTHENTICATE,
+    AUTHORIZATION, HOST, ORIGIN, VARY, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde_json::json;
+use rmcp::model::ErrorCode;
 
+use super::answer;
 use super::names::{Host, Origin, authority};
 use super::tokens::Tokens;
 use crate::tools;
@@ -41,8 +41,6 @@ pub const HEALTH: &str = "/healthz";
 
 /// The methods for people's commands begin with this.
 const COMMANDS: &str = "ipfs-accelerate/";
-/// A JSON-RPC error of the server's own: the message says what it is.
-const REFUSED: i32 = -32000;
 /// Whoever enters without a token where none is needed.
 const LOCAL: &str = "local";
 /// How long a browser may go by a preflight's answer: the most that any of them takes.
@@ -230,26 +228,26 @@ pub fn may_call(role: Role, method: &str, tool: Option<&str>) -> bool {
     Role::needed(method, tool).is_some_and(|needed| role >= needed)
 }
 
-/// The answer to a request that [`may_call`] turned down, under the request's id.
+/// The answer to a request that [`may_call`] turned down, under the request's id as it was written.
 pub fn role_refusal(
     principal: &Principal,
     method: &str,
     tool: Option<&str>,
-    id: &impl Serialize,
+    id: Option<&str>,
 ) -> Response {
     let what = match tool {
         Some(tool) => format!("{method} of {tool:?}"),
         None => format!("{method:?}"),
     };
     let Some(needed) = Role::needed(method, tool) else {
-        return refuse(StatusCode::FORBIDDEN, Some(id), &format!("{what} is not for HTTP."));
+        return refuse(StatusCode::FORBIDDEN, id, &format!("{what} is not for HTTP."));
     };
     let Principal { name, role } = principal;
     let text = format!(
         "{what} needs the role {needed}, and the token {name:?} has the role {role}. \
          Use a token whose line in the token file says {needed}."
     );
-    let mut response = refuse(StatusCode::FORBIDDEN, Some(id), &text);
+    let mut response = refuse(StatusCode::FORBIDDEN, id, &text);
     let challenge = challenge(&format!(r#", error="insufficient_scope", scope="{needed}""#));
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
@@ -322,7 +320,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         tracing::debug!("refused a request: {self}");
-        let mut response = refuse(self.status(), None::<&()>, &format!("{self}."));
+        let mut response = refuse(self.status(), None, &format!("{self}."));
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
@@ -336,13 +334,8 @@ fn challenge(error: &str) -> HeaderValue {
     HeaderValue::try_from(text).expect("it is all ASCII")
 }
 
-/// A JSON-RPC error, without an id where none is known.
-fn refuse(status: StatusCode, id: Option<&impl Serialize>, text: &str) -> Response {
-    let mut body = json!({ "jsonrpc": "2.0", "error": { "code": REFUSED, "message": text } });
-    if let Some(id) = id {
-        body["id"] = json!(id);
-    }
-    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+fn refuse(status: StatusCode, id: Option<&str>, text: &str) -> Response {
+    answer::error(status, id, ErrorCode::INVALID_REQUEST, text)
 }
 
 /// Says what a page of an allowed origin may send. The origin itself is added by [`share`].
@@ -385,10 +378,10 @@ fn share(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
 }
 
 /// The text of a header that stands there once.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(super) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
-    let value = values.next()?;
-    values.next().is_none().then(|| value.to_str().ok()).flatten()
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
 }
 
 #[cfg(test)]

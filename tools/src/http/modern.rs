@@ -19,10 +19,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::guard::Principal;
+use super::guard::{Principal, only};
 use super::incoming::Incoming;
 use super::link::Lines;
-use super::streamable::{PROTOCOL_VERSION, gone, only};
+use super::streamable::{PROTOCOL_VERSION, gone};
 use super::{Shared, answer};
 use crate::mcp::{Envelope, Hello};
 

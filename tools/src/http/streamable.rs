@@ -23,7 +23,7 @@ use rmcp::model::{ErrorCode, ProtocolVersion};
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::guard::{Principal, may_call, role_refusal};
+use super::guard::{Principal, may_call, only, role_refusal};
 use super::incoming::Incoming;
 use super::link::{ClientStream, Message, NotAsked, Reply};
 use super::modern;
@@ -107,9 +107,8 @@ pub(super) async fn incoming(
     if let Some(method) = &incoming.method
         && !may_call(principal.role, method, incoming.tool())
     {
-        let id: Option<Box<serde_json::value::RawValue>> =
-            incoming.request_id().and_then(|id| serde_json::from_str(id).ok());
-        return Err(role_refusal(principal, method, incoming.tool(), &id));
+        let id = incoming.request_id();
+        return Err(role_refusal(principal, method, incoming.tool(), id));
     }
     Ok(incoming)
 }
@@ -293,13 +292,6 @@ fn accepts(headers: &HeaderMap, kind: &str) -> Result<(), Response> {
             Err(answer::error(status, None, ErrorCode::INVALID_REQUEST, text))
         }
     }
-}
-
-/// The text of a header that stands there once.
-pub(super) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
 }
 
 pub(super) fn is_error(line: &[u8]) -> bool {
