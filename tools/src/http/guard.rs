@@ -32,6 +32,7 @@ use axum::response::{IntoResponse, Response};
 use rmcp::model::ErrorCode;
 
 use super::answer;
+use super::incoming::read_past;
 use super::names::{Host, Origin, authority};
 use super::tokens::Tokens;
 use crate::tools;
@@ -150,7 +151,7 @@ impl Guard {
         let host = guard.check_host(&request);
         let origin = match host.and_then(|()| guard.check_origin(request.headers())) {
             Ok(origin) => origin,
-            Err(refusal) => return refusal.into_response(),
+            Err(refusal) => return refusal.answer(request).await,
         };
         let mut response = if origin.is_some() && request.method() == Method::OPTIONS {
             preflight(request.headers())
@@ -162,7 +163,7 @@ impl Guard {
                     }
                     next.run(request).await
                 }
-                Err(refusal) => refusal.into_response(),
+                Err(refusal) => refusal.answer(request).await,
             }
         };
         share(response.headers_mut(), origin);
@@ -315,11 +316,10 @@ impl Refusal {
             _ => None,
         }
     }
-}
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
+    async fn answer(self, request: Request) -> Response {
         tracing::debug!("refused a request: {self}");
+        read_past(request.into_body()).await;
         let mut response = refuse(self.status(), None, &format!("{self}."));
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
