@@ -8,7 +8,9 @@ mod kills;
 mod mcp_json;
 mod one_node;
 mod python_client;
+mod raw_http;
 mod readme;
+mod security;
 mod sessions;
 // Limits the size of files of a process that runs, which Linux alone lets others do.
 #[cfg(target_os = "linux")]
