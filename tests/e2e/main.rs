@@ -12,7 +12,9 @@ mod mcp_instructions;
 mod mcp_json;
 mod one_node;
 mod python_client;
+mod raw_http;
 mod readme;
+mod security;
 mod sessions;
 // Limits the size of files of a process that runs, which Linux alone lets others do.
 #[cfg(target_os = "linux")]

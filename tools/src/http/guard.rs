@@ -32,6 +32,7 @@ use axum::response::{IntoResponse, Response};
 use rmcp::model::ErrorCode;
 
 use super::answer::{self, Refused};
+use super::incoming::read_past;
 use super::names::{Host, Origin, authority};
 use super::tokens::Tokens;
 use crate::tools;
@@ -41,8 +42,6 @@ pub const HEALTH: &str = "/healthz";
 
 /// The methods for people's commands begin with this.
 const COMMANDS: &str = "ipfs-accelerate/";
-/// A JSON-RPC error of the server's own: the message says what it is.
-const REFUSED: ErrorCode = ErrorCode(-32000);
 /// Whoever enters without a token where none is needed.
 const LOCAL: &str = "local";
 /// How long a browser may go by a preflight's answer: the most that any of them takes.
@@ -152,7 +151,7 @@ impl Guard {
         let host = guard.check_host(&request);
         let origin = match host.and_then(|()| guard.check_origin(request.headers())) {
             Ok(origin) => origin,
-            Err(refusal) => return refusal.into_response(),
+            Err(refusal) => return refusal.answer(request).await,
         };
         let mut response = if origin.is_some() && request.method() == Method::OPTIONS {
             preflight(request.headers())
@@ -164,7 +163,7 @@ impl Guard {
                     }
                     next.run(request).await
                 }
-                Err(refusal) => refusal.into_response(),
+                Err(refusal) => refusal.answer(request).await,
             }
         };
         share(response.headers_mut(), origin);
@@ -230,7 +229,7 @@ pub fn may_call(role: Role, method: &str, tool: Option<&str>) -> bool {
     Role::needed(method, tool).is_some_and(|needed| role >= needed)
 }
 
-/// The answer to a request that [`may_call`] turned down, under the request's id.
+/// The answer to a request that [`may_call`] turned down, under the request's id as it was written.
 pub(super) fn role_refusal(
     principal: &Principal,
     method: &str,
@@ -242,19 +241,14 @@ pub(super) fn role_refusal(
         None => format!("{method:?}"),
     };
     let Some(needed) = Role::needed(method, tool) else {
-        return answer::error(
-            StatusCode::FORBIDDEN,
-            id,
-            REFUSED,
-            &format!("{what} is not for HTTP."),
-        );
+        return refuse(StatusCode::FORBIDDEN, id, &format!("{what} is not for HTTP."));
     };
     let Principal { name, role } = principal;
     let text = format!(
         "{what} needs the role {needed}, and the token {name:?} has the role {role}. \
          Use a token whose line in the token file says {needed}."
     );
-    let mut response = answer::error(StatusCode::FORBIDDEN, id, REFUSED, &text);
+    let mut response = refuse(StatusCode::FORBIDDEN, id, &text);
     let challenge = challenge(&format!(r#", error="insufficient_scope", scope="{needed}""#));
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
@@ -322,12 +316,11 @@ impl Refusal {
             _ => None,
         }
     }
-}
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
+    async fn answer(self, request: Request) -> Response {
         tracing::debug!("refused a request: {self}");
-        let mut response = answer::error(self.status(), None, REFUSED, &format!("{self}."));
+        read_past(request.into_body()).await;
+        let mut response = refuse(self.status(), None, &format!("{self}."));
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
@@ -339,6 +332,10 @@ impl IntoResponse for Refusal {
 fn challenge(error: &str) -> HeaderValue {
     let text = format!(r#"Bearer realm="ipfs-accelerate"{error}"#);
     HeaderValue::try_from(text).expect("it is all ASCII")
+}
+
+fn refuse(status: StatusCode, id: Option<&str>, text: &str) -> Refused {
+    answer::error(status, id, ErrorCode::INVALID_REQUEST, text)
 }
 
 /// Says what a page of an allowed origin may send. The origin itself is added by [`share`].
@@ -381,10 +378,10 @@ fn share(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
 }
 
 /// The text of a header that stands there once.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(super) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
-    let value = values.next()?;
-    values.next().is_none().then(|| value.to_str().ok()).flatten()
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
 }
 
 #[cfg(test)]
