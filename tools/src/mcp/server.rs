@@ -1,4 +1,5 @@
-//! One client's side of the seven tools: rmcp's handler over a session of the node.
+//! One client's side of the tools, resources and prompts: rmcp's handler over a session of the
+//! node.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,10 +10,12 @@ use std::sync::{Mutex, OnceLock};
 use futures::FutureExt;
 use p2p_workflow_scheduler::node::{CallError, Session};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
-    CustomResult, ErrorCode, ErrorData, Implementation, InitializeRequestParams, InitializeResult,
-    JsonObject, ListToolsResult, MetaObject, PaginatedRequestParams, ServerCapabilities,
-    ServerConfig,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
+    ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetPromptRequestParams,
+    GetPromptResponse, Implementation, InitializeRequestParams, InitializeResult, JsonObject,
+    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    MetaObject, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+    ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
@@ -20,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::wire::FromWire;
+use super::{completion, prompts, resources};
 use crate::tools::{self, Answer, commands};
 
 /// Where our own client and server tell each other more than the protocol has fields for: the
@@ -69,7 +73,7 @@ impl Hello {
 type Attach = Box<dyn FnOnce(Option<Hello>) -> Session + Send>;
 type Stop = Box<dyn Fn() + Send + Sync>;
 
-/// Serves the seven tools to one client.
+/// Serves the tools, resources and prompts to one client.
 ///
 /// The session behind it begins when the client introduces itself; whoever runs the server ends it.
 pub struct Server {
@@ -125,7 +129,12 @@ impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let name = Implementation::new("ipfs-accelerate", env!("CARGO_PKG_VERSION"))
             .with_title("IPFS Accelerate: peer-to-peer tasks");
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_prompts()
+            .enable_completions();
+        ServerConfig::new(capabilities.build())
             .with_server_info(name)
             .with_instructions(INSTRUCTIONS.trim_end())
     }
@@ -185,16 +194,69 @@ impl ServerHandler for Server {
         Ok(result.into())
     }
 
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        introduced(&context)?;
+        guarded(async { resources::list(self.begin(None)).await }).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        introduced(&context)?;
+        Ok(resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        introduced(&context)?;
+        let read = guarded(async { resources::read(self.begin(None), &request.uri).await });
+        read.await.map(Into::into)
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        introduced(&context)?;
+        guarded(async { completion::complete(self.begin(None), request).await }).await
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        introduced(&context)?;
+        Ok(prompts::list())
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        introduced(&context)?;
+        prompts::get(&request.name, request.arguments).map(Into::into)
+    }
+
     async fn on_custom_request(
         &self,
         request: CustomRequest,
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         // rmcp takes a request that it knows, with params that it does not, for one of ours.
-        if request.method == "initialize" {
-            let text =
-                "initialize takes {protocolVersion, capabilities, clientInfo: {name, version}}";
-            return Err(ErrorData::invalid_params(text, None));
+        if let Some((method, params)) = PARAMS.iter().find(|(name, _)| *name == request.method) {
+            return Err(ErrorData::invalid_params(format!("{method} takes {params}"), None));
         }
         let unknown = || ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method.clone(), None);
         let stop = self.stop.as_ref().ok_or_else(unknown)?;
@@ -211,6 +273,23 @@ impl ServerHandler for Server {
             .map(CustomResult::new)
             .map_err(|error| ErrorData::internal_error(error.to_string(), None))
     }
+}
+
+/// What requests take that cannot go without params.
+const PARAMS: [(&str, &str); 7] = [
+    ("initialize", "{protocolVersion, capabilities, clientInfo: {name, version}}"),
+    ("resources/read", "{uri}"),
+    ("resources/subscribe", "{uri}"),
+    ("resources/unsubscribe", "{uri}"),
+    ("subscriptions/listen", "{notifications: {resourceSubscriptions, resourcesListChanged}}"),
+    ("prompts/get", "{name, arguments}, the arguments an object of texts"),
+    ("completion/complete", "{ref: {type, uri or name}, argument: {name, value}}"),
+];
+
+/// The result of serving a request; a panic is answered too.
+async fn guarded<T>(serving: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
+    let served = AssertUnwindSafe(serving).catch_unwind().await;
+    served.unwrap_or_else(|_| Err(ErrorData::internal_error(INTERNAL, None)))
 }
 
 /// Requests before `initialize` are refused, unless each says itself what a handshake would have.

@@ -123,7 +123,8 @@ async fn a_client_connects_and_is_told_what_to_do() {
     let result = &answer["result"];
     assert_eq!(result["protocolVersion"], "2025-06-18");
     assert_eq!(result["serverInfo"]["name"], "ipfs-accelerate");
-    assert_eq!(result["capabilities"], json!({"tools": {}}));
+    let declared = json!({"tools": {}, "resources": {}, "prompts": {}, "completions": {}});
+    assert_eq!(result["capabilities"], declared);
     assert!(result["instructions"].as_str().unwrap().len() <= 900);
     let tools = client.ask("tools/list", json!({})).await;
     assert_eq!(tools["result"]["tools"].as_array().unwrap().len(), 7);

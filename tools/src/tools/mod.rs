@@ -2,7 +2,7 @@
 //! call of the session, shape), its tests.
 //!
 //! Seven, always: agents pay for every tool in every prompt. What is new becomes an optional
-//! field, a resource or a command.
+//! field, a resource or a command. [`views`] has what resources show, in the tools' own shapes.
 
 mod check_workflow_tags;
 pub(crate) mod commands;
@@ -14,6 +14,7 @@ mod scheduler_status;
 mod schema;
 mod submit_task;
 mod update_peer_state;
+pub(crate) mod views;
 
 use std::sync::LazyLock;
 
@@ -32,9 +33,12 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn new(output: &impl Serialize, text: String) -> Self {
-        let structured = serde_json::to_string(output).expect("outputs have text keys only");
-        Answer { structured, text }
+        Answer { structured: json_text(output), text }
     }
+}
+
+fn json_text(output: &impl Serialize) -> String {
+    serde_json::to_string(output).expect("outputs have text keys only")
 }
 
 /// Every tool, as `tools/list` shows it.
