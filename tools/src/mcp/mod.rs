@@ -17,9 +17,11 @@
 mod completion;
 mod line;
 mod outbox;
+mod progress;
 mod prompts;
 mod resources;
 mod server;
+mod subscriptions;
 mod wire;
 
 use rmcp::service::{QuitReason, serve_directly_with_ct};

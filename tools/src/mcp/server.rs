@@ -15,16 +15,19 @@ use rmcp::model::{
     GetPromptResponse, Implementation, InitializeRequestParams, InitializeResult, JsonObject,
     ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
     MetaObject, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-    ServerCapabilities, ServerConfig,
+    ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter,
+    UnsubscribeRequestParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::wire::FromWire;
+use super::progress::Reporter;
+use super::subscriptions::{self, Subscriptions};
+use super::wire::{FromWire, Notices};
 use super::{completion, prompts, resources};
-use crate::tools::{self, Answer, commands};
+use crate::tools::{self, Answer, Report, commands};
 
 /// Where our own client and server tell each other more than the protocol has fields for: the
 /// experimental capability, and the prefix of the methods for people's commands.
@@ -80,13 +83,19 @@ pub struct Server {
     attach: Mutex<Option<Attach>>,
     session: OnceLock<Session>,
     stop: Option<Stop>,
+    subscriptions: Subscriptions,
 }
 
 impl Server {
     /// A server whose session is made by `attach`: at `initialize`, or at the first call of a
     /// client that follows the protocol without it.
     pub fn new(attach: impl FnOnce(Option<Hello>) -> Session + Send + 'static) -> Self {
-        Server { attach: Mutex::new(Some(Box::new(attach))), session: OnceLock::new(), stop: None }
+        Server {
+            attach: Mutex::new(Some(Box::new(attach))),
+            session: OnceLock::new(),
+            stop: None,
+            subscriptions: Subscriptions::default(),
+        }
     }
 
     /// Answers people's commands as well, which are no tools: `ipfs-accelerate/requeue`,
@@ -132,6 +141,8 @@ impl ServerHandler for Server {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_resources()
+            .enable_resources_subscribe()
+            .enable_resources_list_changed()
             .enable_prompts()
             .enable_completions();
         ServerConfig::new(capabilities.build())
@@ -182,8 +193,12 @@ impl ServerHandler for Server {
                 () = hangup(wire) => {}
             }
         };
+        let reporter = wire.and_then(|wire| Reporter::of(&context.meta, &wire.notices));
+        let report = reporter.map(|reporter| move |progress| reporter.report(progress));
+        let report = report.as_ref().map(|report| report as Report<'_>);
+        let session = || self.begin(None);
         // On the heap: rmcp moves what it spawns several times, and this would be most of it.
-        let call = Box::pin(tools::call(&request.name, || self.begin(None), &arguments, cancelled));
+        let call = Box::pin(tools::call(&request.name, session, &arguments, cancelled, report));
         let result = match AssertUnwindSafe(call).catch_unwind().await {
             Ok(_) if broken_off.into_inner() => not_to_be_sent(),
             Ok(Some(Ok(answer))) => result(answer, wire)?,
@@ -200,7 +215,15 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         introduced(&context)?;
-        guarded(async { resources::list(self.begin(None)).await }).await
+        guarded(async {
+            let session = self.begin(None);
+            // Before it looks, so that it hears of all that comes after.
+            if context.peer.peer_info().is_some() {
+                self.subscriptions.has_listed(session, notices(&context)?);
+            }
+            resources::list(session).await
+        })
+        .await
     }
 
     async fn list_resource_templates(
@@ -220,6 +243,55 @@ impl ServerHandler for Server {
         introduced(&context)?;
         let read = guarded(async { resources::read(self.begin(None), &request.uri).await });
         read.await.map(Into::into)
+    }
+
+    // Deprecated by 2026-07-28, which most clients do not speak yet.
+    #[allow(deprecated)]
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        introduced(&context)?;
+        guarded(async {
+            self.subscriptions.subscribe(self.begin(None), notices(&context)?, &request.uri)
+        })
+        .await
+    }
+
+    // As above.
+    #[allow(deprecated)]
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        introduced(&context)?;
+        self.subscriptions.unsubscribe(&request.uri)
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(subscriptions::accepted(requested))
+    }
+
+    async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
+        let context = subscription.request_context();
+        introduced(context)?;
+        let ended = async {
+            tokio::select! {
+                () = context.ct.cancelled() => {}
+                () = hangup(context.extensions.get()) => {}
+            }
+        };
+        let filters = (&context.id, subscription.requested(), subscription.accepted());
+        guarded(async {
+            let notices = notices(context)?;
+            self.subscriptions.listen(self.begin(None), notices, filters, ended).await
+        })
+        .await
     }
 
     async fn complete(
@@ -300,6 +372,14 @@ fn introduced(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
         true => Ok(()),
         false => Err(ErrorData::invalid_request("send initialize first", None)),
     }
+}
+
+/// How to tell the client of changes.
+fn notices(context: &RequestContext<RoleServer>) -> Result<&Notices, ErrorData> {
+    let wire = context.extensions.get::<FromWire>();
+    wire.map(|wire| &wire.notices).ok_or_else(|| {
+        ErrorData::internal_error("this connection does not take notifications", None)
+    })
 }
 
 /// Waits until the client says that it will send nothing more.

@@ -17,6 +17,7 @@ mod update_peer_state;
 pub(crate) mod views;
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use p2p_workflow_scheduler::node::{CallError, Session};
 use rmcp::model::Tool;
@@ -57,17 +58,32 @@ pub(crate) fn definitions() -> &'static [Tool] {
     &*DEFINITIONS
 }
 
-/// Calls a tool; `None` if there is none of this name. A wait ends early when `cancelled` does.
+/// How far a call is that waits.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) waited: Duration,
+    /// How long it waits at most.
+    pub(crate) wait: Duration,
+    /// What it waits for.
+    pub(crate) why: String,
+}
+
+/// Takes the progress of a call, now and then.
+pub(crate) type Report<'r> = &'r (dyn Fn(Progress) + Send + Sync);
+
+/// Calls a tool; `None` if there is none of this name. A wait ends early when `cancelled` does, and
+/// says how far it is, if somebody asked.
 pub(crate) async fn call<'s>(
     name: &str,
     session: impl FnOnce() -> &'s Session,
     arguments: &str,
     cancelled: impl Future<Output = ()> + Send,
+    report: Option<Report<'_>>,
 ) -> Option<Result<Answer, CallError>> {
     Some(match name {
         scheduler_status::NAME => scheduler_status::call(session, arguments).await,
         submit_task::NAME => submit_task::call(session, arguments).await,
-        get_next_task::NAME => get_next_task::call(session, arguments, cancelled).await,
+        get_next_task::NAME => get_next_task::call(session, arguments, cancelled, report).await,
         mark_task_complete::NAME => mark_task_complete::call(session, arguments).await,
         check_workflow_tags::NAME => check_workflow_tags::call(arguments),
         update_peer_state::NAME => update_peer_state::call(session, arguments).await,
