@@ -137,7 +137,7 @@ pub(super) fn make_private_folder(folder: &Path) -> io::Result<()> {
 
 /// Writes a file that only its owner may read: whole, or not at all.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
+    let temporary = path.with_added_extension("new");
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
@@ -145,6 +145,44 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
+}
+
+/// Reads a text that is its owner's alone.
+///
+/// # Errors
+/// There is none, it is not UTF-8, or other users may read or change it, and then how to end that.
+pub fn read_private(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.mode() & 0o077 != 0 {
+        let path = path.display();
+        let text = format!("other users may read or change it. End that with `chmod 600 {path}`");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Reads a text that is its owner's alone, and first puts it there if there is none. Processes that
+/// do so at once read the same.
+///
+/// # Errors
+/// As of [`read_private`], or it cannot be put there.
+pub fn read_or_make_private(path: &Path, make: impl FnOnce() -> String) -> io::Result<String> {
+    match read_private(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        read => return read,
+    }
+    make_private_folder(path.parent().unwrap_or(Path::new(".")))?;
+    // Whole, under a name of its own; a link, unlike a new name, replaces no file.
+    let own = path.with_extension(getrandom::u64().map_err(io::Error::other)?.to_string());
+    write_private(&own, make().as_bytes())?;
+    let linked = fs::hard_link(&own, path);
+    fs::remove_file(&own)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => read_private(path),
+    }
 }
 
 /// Waits until the operating system asks this process to end (SIGTERM, SIGINT or SIGHUP).
@@ -161,4 +199,48 @@ pub async fn terminated() -> io::Result<()> {
         _ = hangup.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_text_is_made_once_and_read_from_then_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/secret");
+        let threads: Vec<_> = ["one", "two"]
+            .map(|text| {
+                let path = path.clone();
+                std::thread::spawn(move || read_or_make_private(&path, || text.into()).unwrap())
+            })
+            .into();
+        let read: Vec<String> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(read[0], read[1]);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let again = read_or_make_private(&path, || panic!("it is there already"));
+        assert_eq!(again.unwrap(), read[0]);
+        let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(files, 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn a_text_that_others_may_read_or_change_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "text").unwrap();
+        for mode in [0o604, 0o640, 0o620, 0o601, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            for read in [read_private(&path), read_or_make_private(&path, String::new)] {
+                let error = read.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{mode:o}");
+                let remedy = format!("chmod 600 {}", path.display());
+                assert!(error.to_string().contains(&remedy), "{error}");
+            }
+        }
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_private(&path).unwrap(), "text");
+        }
+    }
 }

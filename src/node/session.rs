@@ -27,6 +27,9 @@ pub struct Hello {
     /// For a worker that comes back after its node was replaced: the leases it learned of, as
     /// task id and fence. What it was given without learning of it goes back to the queue.
     pub leases: Option<Vec<(String, u64)>>,
+    /// Whether the worker is only a name that short connections have in common: commands, and
+    /// requests without a session. Then its leases run on time, and the session's end ends none.
+    pub shared: bool,
 }
 
 /// One connection of one worker. Clones are the same session.
@@ -46,18 +49,20 @@ impl Session {
         let worker = hello.worker.unwrap_or_else(random_worker);
         let session = Session(Arc::new(Inner {
             node,
-            caller: Caller { worker: worker.into() },
+            caller: Caller { worker: worker.into(), shared: hello.shared },
             leases: hello.leases,
             attached: OnceCell::new(),
         }));
         // A worker that comes back must be attached before the grace of its leases is over, also
         // if it says nothing more.
-        let soon = session.clone();
-        tokio::spawn(async move {
-            if let Err(error) = soon.attach().await {
-                tracing::debug!("a session could not be attached: {error}");
-            }
-        });
+        if !hello.shared {
+            let soon = session.clone();
+            tokio::spawn(async move {
+                if let Err(error) = soon.attach().await {
+                    tracing::debug!("a session could not be attached: {error}");
+                }
+            });
+        }
         session
     }
 
@@ -67,13 +72,8 @@ impl Session {
         &self.0.caller.worker
     }
 
-    /// Commands are processes of their own: what they lease runs on time.
-    fn is_command_line(&self) -> bool {
-        *self.0.caller.worker == *Caller::COMMAND_LINE
-    }
-
     async fn attach(&self) -> Result<(), CallError> {
-        if self.is_command_line() {
+        if self.0.caller.shared {
             return Ok(());
         }
         let attach = || async {
@@ -131,7 +131,7 @@ impl Session {
         cancelled: impl Future<Output = ()> + Send,
     ) -> Result<Next, CallError> {
         want.check()?;
-        if want.lease == LeaseTerm::Session && self.is_command_line() {
+        if want.lease == LeaseTerm::Session && self.0.caller.shared {
             want.lease = LeaseTerm::Timed(0);
         }
         self.0.node.writable().await?;

@@ -159,13 +159,12 @@ impl fmt::Display for State {
 /// Who calls: the worker whose leases it may complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Made at random by a session; [`Caller::COMMAND_LINE`] for commands, each its own process.
+    /// Made at random by a session, or the name that `shared` callers have in common.
     pub worker: Arc<str>,
-}
-
-impl Caller {
-    /// The worker that all commands of one node share.
-    pub const COMMAND_LINE: &str = "command-line";
+    /// Whether callers that know nothing of each other are this worker: commands, each its own
+    /// process, and requests without a session. A task that was leased more than once is then
+    /// reported on with its fence only.
+    pub shared: bool,
 }
 
 /// The answer to a submission.

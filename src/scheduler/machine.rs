@@ -48,7 +48,7 @@ pub type Jitter = Box<dyn FnMut() -> u64 + Send>;
 /// let jitter = Box::new(|| 4); // a driver passes its random numbers in
 /// let mut scheduler = P2PWorkflowScheduler::new("peer", "peer/1", Config::default(), jitter);
 /// let now = Now { wall: 1_700_000_000_000, monotonic: 0 };
-/// let worker = Caller { worker: "worker-1".into() };
+/// let worker = Caller { worker: "worker-1".into(), shared: false };
 /// scheduler.attach(now, &worker.worker, None);
 ///
 /// let task = P2PTask::new("build", "release", "Build it", TagSet::default());

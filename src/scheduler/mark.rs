@@ -207,10 +207,10 @@ impl P2PWorkflowScheduler {
             };
             return Err(Rejection::NotHolder { task_id, standing });
         }
-        if fence.is_none() && *caller.worker == *Caller::COMMAND_LINE && entry.leases_here > 1 {
+        if fence.is_none() && caller.shared && entry.leases_here > 1 {
             return Err(limits::invalid(format!(
                 "task {task_id:?} was leased here {} times, so its fence is needed to tell which \
-                 attempt this is. Give the fence that came with the task (--fence).",
+                 attempt this is. Give the fence that came with the task.",
                 entry.leases_here
             )));
         }

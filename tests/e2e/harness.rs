@@ -172,12 +172,7 @@ impl Client {
     }
 
     pub(crate) fn introduce(&mut self) {
-        self.introduce_with(&json!({}));
-    }
-
-    /// Shakes hands with these capabilities.
-    pub(crate) fn introduce_with(&mut self, capabilities: &Value) {
-        let id = self.request("initialize", &hello(capabilities));
+        let id = self.request("initialize", &hello());
         let answer = self.answer(id);
         assert_eq!(answer["result"]["serverInfo"]["name"], "ipfs-accelerate", "{answer}");
         self.notify("notifications/initialized");
@@ -523,11 +518,11 @@ fn without_commits(mut status: Value) -> Value {
 }
 
 /// What an `initialize` says.
-pub(crate) fn hello(capabilities: &Value) -> Value {
+pub(crate) fn hello() -> Value {
     json!({
         "protocolVersion": "2025-06-18",
         "clientInfo": {"name": "test", "version": "1"},
-        "capabilities": capabilities,
+        "capabilities": {},
     })
 }
 

@@ -139,7 +139,7 @@ fn what_comes_before_the_introduction_is_refused_and_the_introduction_still_work
             assert_eq!(error_code(&client.answer(id)), -32600, "{door:?} {method}");
         }
         client.introduce();
-        let again = client.request("initialize", &hello(&json!({})));
+        let again = client.request("initialize", &hello());
         assert_eq!(error_code(&client.answer(again)), -32600, "{door:?}");
         client.submit("a");
     }
@@ -152,7 +152,7 @@ fn a_client_need_not_wait_for_the_answer_to_its_introduction() {
         let home = Home::new();
         let mut opened = door.open(&home);
         let client = &mut opened.client;
-        let introduction = client.request("initialize", &hello(&json!({})));
+        let introduction = client.request("initialize", &hello());
         let calls: Vec<u64> = (0..50)
             .map(|number| client.start_call("p2p_submit_task", &task(&format!("t{number}"))))
             .collect();
@@ -232,7 +232,8 @@ fn a_client_that_never_reads_costs_little_and_holds_up_nobody() {
         let written = Arc::new(AtomicU64::new(0));
         let counter = written.clone();
         let writer = thread::spawn(move || {
-            let hello = json!({"jsonrpc": "2.0", "id": "hello", "method": "initialize", "params": hello(&json!({}))});
+            let hello =
+                json!({"jsonrpc": "2.0", "id": "hello", "method": "initialize", "params": hello()});
             let mut line = format!("{hello}\n");
             for id in 0..CALLS {
                 let params = json!({"name": "p2p_scheduler_status", "arguments": {}});
@@ -446,7 +447,7 @@ fn standard_streams_may_be_files() {
             json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
         };
         let lines = [
-            request(1, "initialize", hello(&json!({}))),
+            request(1, "initialize", hello()),
             request(2, "tools/call", json!({"name": "p2p_submit_task", "arguments": task("a")})),
             request(3, "tools/list", json!({})),
         ];

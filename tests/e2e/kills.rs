@@ -47,8 +47,8 @@ struct Ledger {
 impl Ledger {
     /// Writes until the connection ends. Returns how many calls were answered.
     fn write(&mut self, mut client: Client) -> usize {
-        let capabilities = json!({"experimental": {"ipfs-accelerate": {"worker": self.name}}});
-        let introduction = client.request("initialize", &hello(&capabilities));
+        client.request("ipfs-accelerate/hello", &json!({"worker": self.name}));
+        let introduction = client.request("initialize", &hello());
         if client.try_answer(introduction).is_none() {
             return 0;
         }

@@ -342,7 +342,7 @@ fn a_subscriber_that_never_reads_stalls_nobody_and_costs_no_memory() {
     let home = Home::new();
     let mut node = home.start();
     let mut deaf = UnixStream::connect(home.data().join("node.sock")).expect("the node's socket");
-    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": crate::harness::hello(&json!({}))});
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": crate::harness::hello()});
     writeln!(deaf, "{hello}").expect("it listens");
     for n in 0..1000 {
         let uri = format!("p2p://tasks/{n:0200}");

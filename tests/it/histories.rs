@@ -10,7 +10,7 @@ use p2p_workflow_scheduler::scheduler::*;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::support::{Disk, S, WALL_START, caller, scheduler, task, views};
+use crate::support::{COMMAND_LINE, Disk, S, WALL_START, caller, scheduler, task, views};
 
 const PEERS: usize = 3;
 const TASKS: usize = 6;
@@ -148,7 +148,7 @@ fn task_name(index: usize) -> String {
 
 fn worker_name(peer: usize, worker: usize) -> Arc<str> {
     match worker {
-        0 => Caller::COMMAND_LINE.into(),
+        0 => COMMAND_LINE.into(),
         _ => format!("{}-worker-{worker}", peer_name(peer)).into(),
     }
 }

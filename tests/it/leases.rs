@@ -233,7 +233,7 @@ fn a_stale_fence_changes_nothing_whatever_it_reports() {
 fn commands_need_the_fence_once_the_task_was_leased_here_twice() {
     let mut s = scheduler("me");
     s.submit(at(0), task("t")).unwrap();
-    let command = caller(Caller::COMMAND_LINE);
+    let command = caller(COMMAND_LINE);
     s.claim(at(0), &command, &timed(60 * S)).unwrap();
     s.mark(at(S), &command, "t", Mark::InProgress { note: None }, None).unwrap();
     s.mark(at(S), &command, "t", Mark::Released, None).unwrap();

@@ -8,7 +8,7 @@ use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::node::{
     Attached, CallError, Given, Hello, Next, Node, Options, Session, attach,
 };
-use p2p_workflow_scheduler::scheduler::{Caller, Filter, Mark, State, TagSet, Want};
+use p2p_workflow_scheduler::scheduler::{Filter, Mark, State, TagSet, Want};
 use tempfile::TempDir;
 
 /// A bound on what is waited for, never reached where things work.
@@ -150,7 +150,7 @@ async fn a_worker_that_comes_back_keeps_what_it_knows_of_and_loses_what_it_does_
 
     let second = node(&folder).await;
     let leases = Some(vec![("known".to_owned(), known.claimed.fence)]);
-    let session = second.session(Hello { worker, leases });
+    let session = second.session(Hello { worker, leases, shared: false });
     let again = take(&session).await;
     assert_eq!(*again.claimed.task.task_id, *"lost");
     assert!(again.claimed.fence > lost.claimed.fence);
@@ -176,8 +176,13 @@ async fn a_call_that_is_cancelled_while_it_waits_takes_nothing() {
 async fn commands_share_one_worker_whose_leases_run_on_time() {
     let folder = TempDir::new().unwrap();
     let node = node(&folder).await;
-    let command =
-        || node.session(Hello { worker: Some(Caller::COMMAND_LINE.into()), leases: None });
+    let command = || {
+        node.session(Hello {
+            worker: Some("command-line".into()),
+            shared: true,
+            ..Hello::default()
+        })
+    };
     command().submit(task("a")).await.unwrap();
     let given = take(&command()).await;
     assert!(given.claimed.expires_at.is_some());

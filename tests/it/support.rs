@@ -34,9 +34,12 @@ pub(crate) fn task_after(id: &str, depends_on: &[&str]) -> P2PTask {
     P2PTask { depends_on, ..task(id) }
 }
 
+/// The worker that all commands of a node share.
+pub(crate) const COMMAND_LINE: &str = "command-line";
+
 /// Who calls.
 pub(crate) fn caller(worker: &str) -> Caller {
-    Caller { worker: worker.into() }
+    Caller { worker: worker.into(), shared: worker == COMMAND_LINE }
 }
 
 /// Anything, on time.

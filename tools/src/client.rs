@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
 
+use crate::mcp::Hello;
+
 /// The MCP revision asked for: the first one with structured content.
 const PROTOCOL_VERSION: &str = "2025-06-18";
 /// The worker that all commands of a node share: its leases run on time, not with a session.
@@ -107,7 +109,9 @@ impl Client {
             replies: Replies { lines, early: HashMap::new() },
             last_id: 0,
         };
-        let hello = client
+        let hello = Hello { worker: WORKER.to_owned(), shared: true, ..Hello::default() };
+        let hello = client.send(Hello::METHOD, hello).await?;
+        let initialize = client
             .send(
                 "initialize",
                 json!({
@@ -116,11 +120,12 @@ impl Client {
                         "name": env!("CARGO_PKG_NAME"),
                         "version": env!("CARGO_PKG_VERSION"),
                     },
-                    "capabilities": {"experimental": {"ipfs-accelerate": {"worker": WORKER}}},
+                    "capabilities": {},
                 }),
             )
             .await?;
         client.reply(hello).await?;
+        client.reply(initialize).await?;
         client.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await?;
         Ok(client)
     }

@@ -14,7 +14,7 @@ use crate::mcp::{self, Hello, Server};
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
 /// What fits between a client and the node where both are in one process.
-const DUPLEX_BYTES: usize = 64 * 1024;
+pub(crate) const DUPLEX_BYTES: usize = 64 * 1024;
 
 /// The node, with its socket open. Clones are the same.
 #[derive(Clone)]
@@ -35,14 +35,15 @@ impl Host {
     }
 
     /// Serves one client until it hangs up or `stop` is cancelled. Then what its worker holds goes
-    /// back to the queue.
+    /// back to the queue. `hello` speaks for a client that does not say it itself.
     pub async fn serve(
         &self,
         reader: impl AsyncRead + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
         stop: CancellationToken,
+        hello: Option<Hello>,
     ) {
-        if let Some(session) = serve(self.node.clone(), reader, writer, stop).await {
+        if let Some(session) = serve(self.node.clone(), reader, writer, stop, hello).await {
             end(&session).await;
         }
     }
@@ -54,7 +55,7 @@ impl Host {
         let host = self.clone();
         self.connections.spawn(async move {
             let (reader, writer) = tokio::io::split(theirs);
-            host.serve(reader, writer, CancellationToken::new()).await;
+            host.serve(reader, writer, CancellationToken::new(), None).await;
         });
         ours
     }
@@ -85,7 +86,7 @@ async fn accept(node: Node, cut: CancellationToken, connections: TaskTracker) {
                 let (node, cut) = (node.clone(), cut.clone());
                 connections.spawn(async move {
                     let (reader, writer) = tokio::io::split(stream);
-                    let session = serve(node, reader, writer, cut.clone()).await;
+                    let session = serve(node, reader, writer, cut.clone(), None).await;
                     // One that was cut off goes on with the next node, and keeps what it holds.
                     if let Some(session) = session.filter(|_| !cut.is_cancelled()) {
                         end(&session).await;
@@ -106,11 +107,12 @@ async fn serve(
     reader: impl AsyncRead + Send + Unpin + 'static,
     writer: impl AsyncWrite + Send + Unpin + 'static,
     stop: CancellationToken,
+    hello: Option<Hello>,
 ) -> Option<Session> {
     let session: Arc<OnceLock<Session>> = Arc::default();
     let server = Server::new({
         let (session, node) = (session.clone(), node.clone());
-        move |hello| session.get_or_init(|| node.session(translated(hello))).clone()
+        move |said| session.get_or_init(|| node.session(translated(said.or(hello)))).clone()
     });
     let server = server.with_commands(move || node.request_stop());
     if let Err(error) = mcp::serve(server, reader, writer, stop).await {
@@ -129,5 +131,6 @@ fn translated(hello: Option<Hello>) -> node::Hello {
     hello.map_or_else(node::Hello::default, |hello| node::Hello {
         worker: Some(hello.worker),
         leases: Some(hello.leases.into_iter().collect()),
+        shared: hello.shared,
     })
 }

@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod client;
 pub mod host;
+pub mod http;
 pub mod mcp;
 pub mod relay;
 pub mod start;

@@ -1,13 +1,16 @@
 //! The binary `ipfs-accelerate`: parse, run, exit.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ipfs_accelerate::cli::{self, Attach, Cli, Durability, GlobalOptions};
+use ipfs_accelerate::cli::{self, Attach, Cli, Doors, Durability, GlobalOptions};
 use ipfs_accelerate::client::ConnectError;
+use ipfs_accelerate::host::Host;
+use ipfs_accelerate::http::{Door, guard::Guard};
 use ipfs_accelerate::relay::Stream;
-use ipfs_accelerate::{host::Host, start};
+use ipfs_accelerate::start::{self, Way};
 use p2p_workflow_scheduler::node::{self, AttachError, stdio};
 
 // Each call makes and drops a few large futures in rmcp, which the C library's allocator answers by
@@ -43,13 +46,51 @@ async fn connect(
     Ok(stream)
 }
 
-async fn serve(options: &GlobalOptions) -> Result<(), ConnectError> {
+/// Serves by all doors until the process is to stop, or its client on stdin hangs up: who started
+/// it is gone then.
+async fn serve(options: &GlobalOptions, doors: &Doors) -> Result<(), ConnectError> {
     let options = node_options(options)?;
+    let http = match doors.http() {
+        Some(address) => Some(listen(address, doors).await?),
+        None => None,
+    };
     let closed = |error: std::io::Error| {
         ConnectError::CannotOpen(format!("stdin and stdout cannot be used: {error}").into())
     };
     let (reader, writer) = (stdio::reader().map_err(closed)?, stdio::writer().map_err(closed)?);
-    start::serve(&options, reader, writer).await.map(drop).map_err(cannot_open)
+    let way = Way::open(&options).await.map_err(cannot_open)?;
+    let stdio = async {
+        if !doors.stdio() {
+            way.stop().cancelled().await;
+            return Ok(());
+        }
+        let served = way.serve(reader, writer, start::new_worker()).await;
+        way.stop().cancel();
+        served.map_err(cannot_open)
+    };
+    let http = async {
+        if let Some(door) = http {
+            door.serve(way.clone()).await;
+        }
+    };
+    let (served, ()) = tokio::join!(stdio, http);
+    way.close().await;
+    served
+}
+
+async fn listen(address: SocketAddr, doors: &Doors) -> Result<Door, ConnectError> {
+    let guard = Guard::new(address.ip(), Vec::new(), Vec::new(), None);
+    let refused = |error: std::io::Error| {
+        let text = format!("cannot listen on {address}: {error}. Choose another --port.");
+        ConnectError::CannotOpen(text.into())
+    };
+    let door = Door::bind(address, guard, doors.sse()).await.map_err(refused)?;
+    let address = door.address().map_err(refused)?;
+    anstream::eprintln!("listening on http://{address}/mcp");
+    if doors.sse() {
+        anstream::eprintln!("listening on http://{address}/sse");
+    }
+    Ok(door)
 }
 
 fn node_options(options: &GlobalOptions) -> Result<node::Options, ConnectError> {

@@ -2,12 +2,12 @@
 //!
 //! Lines pass as they are. What the next node must hear is remembered: how the client introduced
 //! itself, the requests that wait for an answer, and the leases that it learned of. When the
-//! connection ends, the relay attaches anew (and may become the node itself), introduces the
-//! client again as the same worker, and repeats what was not answered. Every call may be repeated:
+//! connection ends, the relay attaches anew (and may become the node itself), says [`Hello`] for
+//! the same worker, introduces the client again, and repeats what was not answered. Every call may be repeated:
 //! submissions and reports are answered again without a change, and a task that was given in an
 //! answer that never came goes back to the queue first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Duplex;
-use crate::mcp::{Hello, MAX_LINE_BYTES};
+use crate::mcp::{Envelope, Hello, MAX_LINE_BYTES};
 
 /// How long a client that hung up may take to read its last answers, while the node closes.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -43,18 +43,20 @@ pub enum End {
 
 /// Relays a client until it hangs up or `stop` is cancelled.
 ///
-/// `attach` gives the next connection; `None` if a person stopped the node.
+/// `hello` is said to every node; `attach` gives the next connection, `None` if a person stopped
+/// the node.
 ///
 /// # Errors
 /// What `attach` failed with: nobody can be the node.
-pub async fn relay<E>(
+pub async fn relay<E, F: Future<Output = Result<Option<Stream>, E>>>(
     reader: impl AsyncRead + Send + Unpin,
     mut writer: impl AsyncWrite + Send + Unpin,
     stop: CancellationToken,
-    mut attach: impl AsyncFnMut() -> Result<Option<Stream>, E>,
+    hello: Hello,
+    mut attach: impl FnMut() -> F,
 ) -> Result<End, E> {
     let mut client = Lines::new(reader);
-    let memory = Memory::default();
+    let memory = Memory::new(hello);
     loop {
         let Some(stream) = attach().await? else {
             return Ok(End::Stopped);
@@ -142,7 +144,6 @@ async fn down(
 }
 
 /// What the next node must hear.
-#[derive(Default)]
 struct Memory {
     remembered: Mutex<Remembered>,
     answered: Notify,
@@ -156,10 +157,10 @@ struct Remembered {
     /// In the order in which they came.
     unanswered: VecDeque<Request>,
     unanswered_bytes: usize,
-    worker: Option<String>,
-    leases: BTreeMap<String, u64>,
-    /// The introduction was repeated, and the client does not want its answer again.
-    swallow: Option<String>,
+    /// The worker, and the leases that it knows of.
+    hello: Hello,
+    /// Requests that the client did not make, or made of another node: it gets no answer to them.
+    swallow: BTreeSet<String>,
 }
 
 struct Request {
@@ -177,21 +178,15 @@ enum Call {
     Other,
 }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    method: Option<String>,
-    #[serde(borrow)]
-    params: Option<&'a RawValue>,
-    #[serde(borrow)]
-    result: Option<&'a RawValue>,
-}
-
 impl Memory {
+    fn new(hello: Hello) -> Self {
+        let remembered = Remembered { hello, ..Remembered::default() };
+        Memory { remembered: Mutex::new(remembered), answered: Notify::new() }
+    }
+
     /// Takes note of a client's line, and returns what the node is told.
     fn asked(&self, line: Vec<u8>) -> Vec<u8> {
-        let Ok(message) = serde_json::from_slice::<Message<'_>>(&line) else {
+        let Ok(message) = Envelope::parse(&line) else {
             return line; // the node says what is wrong with it
         };
         let Some(method) = message.method.as_deref() else { return line };
@@ -205,9 +200,8 @@ impl Memory {
             return line;
         };
         if method == "initialize" && memory.introduction.is_none() {
-            let told = memory.introduced(&line);
-            memory.introduction = Some((line, id, false));
-            return told;
+            memory.introduction = Some((line.clone(), id, false));
+            return line;
         }
         let call = call_of(method, message.params);
         memory.unanswered_bytes += line.len();
@@ -217,12 +211,10 @@ impl Memory {
 
     /// Takes note of a node's line. Returns whether it is for the client.
     fn answered(&self, line: &[u8]) -> bool {
-        let Ok(message) = serde_json::from_slice::<Message<'_>>(line) else { return true };
-        let (None, Some(id)) = (&message.method, message.id) else { return true };
-        let id = id.get();
+        let Ok(message) = Envelope::parse(line) else { return true };
+        let Some(id) = message.answers() else { return true };
         let mut memory = self.lock();
-        if memory.swallow.as_deref() == Some(id) {
-            memory.swallow = None;
+        if memory.swallow.remove(id) {
             return false;
         }
         if let Some((_, introduction, answered)) = &mut memory.introduction
@@ -246,11 +238,12 @@ impl Memory {
     /// What a new node is told first: who this is, and what was not answered.
     fn repetition(&self) -> Vec<Vec<u8>> {
         let mut memory = self.lock();
-        let mut lines = Vec::new();
-        if let Some((line, id, answered)) = memory.introduction.take() {
-            lines.push(memory.introduced(&line));
-            memory.swallow = answered.then(|| id.clone());
-            memory.introduction = Some((line, id, answered));
+        let (hello, id) = memory.hello.line();
+        let mut lines = vec![hello];
+        memory.swallow = BTreeSet::from([id]);
+        if let Some((line, id, answered)) = memory.introduction.clone() {
+            lines.push(line);
+            memory.swallow.extend(answered.then_some(id));
         }
         lines.extend(memory.initialized.clone());
         lines.extend(memory.unanswered.iter().map(|request| request.line.clone()));
@@ -270,33 +263,6 @@ impl Memory {
 }
 
 impl Remembered {
-    /// The client's introduction, with the worker it speaks for and the leases it knows of.
-    fn introduced(&mut self, line: &[u8]) -> Vec<u8> {
-        let Ok(Value::Object(mut message)) = serde_json::from_slice::<Value>(line) else {
-            return line.to_vec();
-        };
-        let worker = self.worker.get_or_insert_with(p2p_workflow_scheduler::node::random_worker);
-        let hello = Hello { worker: worker.clone(), leases: self.leases.clone() };
-        let (name, capability) = hello.capability();
-        let params = message.get_mut("params").and_then(Value::as_object_mut);
-        let Some(params) = params else { return line.to_vec() };
-        let experimental = params
-            .entry("capabilities")
-            .or_insert_with(|| Value::Object(serde_json::Map::default()))
-            .as_object_mut()
-            .map(|capabilities| {
-                capabilities
-                    .entry("experimental")
-                    .or_insert_with(|| Value::Object(serde_json::Map::default()))
-            });
-        if let Some(Value::Object(experimental)) = experimental {
-            experimental.entry(name).or_insert(Value::Object(capability));
-        }
-        let mut told = Value::Object(message).to_string().into_bytes();
-        told.push(b'\n');
-        told
-    }
-
     fn forget_cancelled(&mut self, params: Option<&RawValue>) {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -329,11 +295,11 @@ impl Remembered {
                 let id = content.pointer("/task/task_id").and_then(Value::as_str);
                 let fence = content.pointer("/lease/fence").and_then(Value::as_u64);
                 if let (Some(id), Some(fence)) = (id, fence) {
-                    self.leases.insert(id.to_owned(), fence);
+                    self.hello.leases.insert(id.to_owned(), fence);
                 }
             }
             Call::Report(task_id) => {
-                self.leases.remove(&task_id);
+                self.hello.leases.remove(&task_id);
             }
             Call::Other => {}
         }

@@ -1,79 +1,140 @@
 //! Starting: how `mcp start` and each command come to a node.
 
+use std::sync::Arc;
+
 use p2p_workflow_scheduler::node::{
-    AttachError, Attached, Options, attach, find, terminated, was_stopped,
+    AttachError, Attached, LocalStream, Options, attach, find, random_worker, terminated,
+    was_stopped,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::host::Host;
+use crate::host::{self, Host};
+use crate::mcp::Hello;
 use crate::relay::{End, Stream, relay};
 
-/// Serves an MCP client until it hangs up, the process is asked to end, or a person stops the
-/// node: as the node itself, or through the process that is it.
-///
-/// # Errors
-/// Nobody can be the node.
-pub async fn serve(
-    options: &Options,
-    reader: impl AsyncRead + Send + Unpin + 'static,
-    writer: impl AsyncWrite + Send + Unpin + 'static,
-) -> Result<End, AttachError> {
-    let stop = CancellationToken::new();
-    tokio::spawn(watch_signals(stop.clone()));
-    match attach(options).await? {
-        Attached::Node(node) => {
-            let host = Host::new(node);
-            let serving = host.serve(reader, writer, stop.clone());
-            tokio::pin!(serving);
-            let end = tokio::select! {
-                () = &mut serving => End::Client,
-                () = host.stop_requested() => {
-                    stop.cancel();
-                    serving.await;
-                    End::Stopped
-                }
-            };
-            host.close().await;
-            Ok(end)
-        }
-        Attached::Peer(stream) => {
-            relay_to_nodes(options, reader, writer, stop, Box::new(stream)).await
-        }
-    }
+/// The way to the node for all doors of one process: the process itself once it is the node, else
+/// the process that is. Clones are the same.
+#[derive(Clone)]
+pub struct Way(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    state: Mutex<State>,
+    /// Cancelled when this process is asked to end, or a person stops the node.
+    stop: CancellationToken,
 }
 
-async fn relay_to_nodes(
-    options: &Options,
-    reader: impl AsyncRead + Send + Unpin + 'static,
-    writer: impl AsyncWrite + Send + Unpin + 'static,
-    stop: CancellationToken,
-    first: Stream,
-) -> Result<End, AttachError> {
-    let mut first = Some(first);
-    let mut host = None;
-    let next = async || {
-        if let Some(stream) = first.take() {
-            return Ok(Some(stream));
+struct State {
+    host: Option<Host>,
+    /// The connection that showed that another process is the node.
+    first: Option<LocalStream>,
+}
+
+impl Way {
+    /// Finds the node, or makes this process it.
+    ///
+    /// # Errors
+    /// Nobody can be the node.
+    pub async fn open(options: &Options) -> Result<Self, AttachError> {
+        let stop = CancellationToken::new();
+        tokio::spawn(watch_signals(stop.clone()));
+        let state = match attach(options).await? {
+            Attached::Node(node) => {
+                let host = Host::new(node);
+                tokio::spawn(stop_when_asked(host.clone(), stop.clone()));
+                State { host: Some(host), first: None }
+            }
+            Attached::Peer(stream) => State { host: None, first: Some(stream) },
+        };
+        let inner = Inner { options: options.clone(), state: Mutex::new(state), stop };
+        Ok(Way(Arc::new(inner)))
+    }
+
+    /// Cancelled when this process is asked to end, or a person stops the node.
+    #[must_use]
+    pub fn stop(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+
+    /// Serves a client until it hangs up or the process is to stop: as the node itself, or through
+    /// the process that is it, and the next one when that goes away.
+    ///
+    /// # Errors
+    /// Nobody can be the node.
+    pub async fn serve(
+        &self,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        hello: Hello,
+    ) -> Result<(), AttachError> {
+        let stop = self.0.stop.child_token();
+        let host = self.0.state.lock().await.host.clone();
+        if let Some(host) = host {
+            host.serve(reader, writer, stop, Some(hello)).await;
+            return Ok(());
         }
-        if was_stopped(options) {
+        match relay(reader, writer, stop, hello, || self.connect()).await? {
+            End::Client => {}
+            End::Stopped => self.0.stop.cancel(),
+        }
+        Ok(())
+    }
+
+    /// A connection to the node for a client that `hello` speaks for. It ends when the client hangs
+    /// up, also while the process is to stop: whoever has it sees to that.
+    #[must_use]
+    pub fn link(&self, hello: Hello) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(host::DUPLEX_BYTES);
+        let way = self.clone();
+        tokio::spawn(async move {
+            let (reader, writer) = tokio::io::split(theirs);
+            let host = way.0.state.lock().await.host.clone();
+            let stop = CancellationToken::new();
+            if let Some(host) = host {
+                host.serve(reader, writer, stop, Some(hello)).await;
+                return;
+            }
+            match relay(reader, writer, stop, hello, || way.connect()).await {
+                Ok(End::Client) => {}
+                Ok(End::Stopped) => way.0.stop.cancel(),
+                Err(error) => tracing::error!("{error}"),
+            }
+        });
+        ours
+    }
+
+    /// The next connection to a node for a relay; `None` if a person stopped it.
+    async fn connect(&self) -> Result<Option<Stream>, AttachError> {
+        let mut state = self.0.state.lock().await;
+        if let Some(stream) = state.first.take() {
+            return Ok(Some(Box::new(stream)));
+        }
+        if let Some(host) = &state.host {
+            return Ok(Some(Box::new(host.connect())));
+        }
+        if was_stopped(&self.0.options) {
             return Ok(None);
         }
-        match attach(options).await? {
+        match attach(&self.0.options).await? {
             Attached::Peer(stream) => Ok(Some(Box::new(stream))),
             Attached::Node(node) => {
                 tracing::info!("the node went away; this process is the node now");
-                let new = host.insert(Host::new(node));
-                tokio::spawn(stop_when_asked(new.clone(), stop.clone()));
-                Ok(Some(Box::new(new.connect())))
+                let host = state.host.insert(Host::new(node));
+                tokio::spawn(stop_when_asked(host.clone(), self.0.stop.clone()));
+                Ok(Some(Box::new(host.connect())))
             }
         }
-    };
-    let end = relay(reader, writer, stop.clone(), next).await;
-    if let Some(host) = host {
-        host.close().await;
     }
-    end
+
+    /// Closes the node, if this process is it. The doors are to be closed before.
+    pub async fn close(&self) {
+        let host = self.0.state.lock().await.host.take();
+        if let Some(host) = host {
+            host.close().await;
+        }
+    }
 }
 
 /// A command's way to a node: the running one, or this process until the command is done.
@@ -95,6 +156,12 @@ pub async fn connect(options: &Options) -> Result<(Stream, Option<Host>), Attach
 /// Connects to the running node; `None` if there is none.
 pub async fn connect_to_running(options: &Options) -> Option<Stream> {
     Some(Box::new(find(options).await?))
+}
+
+/// What a client says that is a worker of its own.
+#[must_use]
+pub fn new_worker() -> Hello {
+    Hello { worker: random_worker(), ..Hello::default() }
 }
 
 async fn stop_when_asked(host: Host, stop: CancellationToken) {

@@ -1,7 +1,7 @@
 //! The command line: what a person or a script touches.
 //!
 //! ```text
-//! main ── Cli::parse ──► run ──┬─► serve(options)               mcp start
+//! main ── Cli::parse ──► run ──┬─► serve(options, doors)        mcp start
 //!                              ├─► connect(options) ─► Client   p2p-workflow …, node stop
 //!                              └─► (text alone)                 completions, man
 //! ```
@@ -19,6 +19,7 @@ mod node;
 mod p2p_workflow;
 mod render;
 mod shell;
+mod start;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use tracing_subscriber::EnvFilter;
 use self::node::NodeCommand;
 use self::p2p_workflow::WorkflowCommand;
 use self::shell::{Completions, Man};
+pub use self::start::Doors;
 use crate::client::{CallError, Client, ConnectError, Duplex};
 
 /// Share durable tasks between agents, people and machines, without a server.
@@ -113,24 +115,18 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum McpCommand {
-    /// Serve MCP on stdin and stdout
-    #[command(after_help = "\
-In an agent's MCP configuration:
-  {\"mcpServers\": {\"ipfs-accelerate\":
-    {\"command\": \"ipfs-accelerate\", \"args\": [\"mcp\", \"start\"]}}}
-
-All servers and commands on one data directory share its tasks.")]
-    Start,
+    /// Serve MCP on stdin and stdout, or over HTTP
+    Start(Doors),
 }
 
 /// Runs one command to its exit code.
 ///
-/// `connect` gives a stream to the node, `serve` is the MCP server on stdin and stdout. The stream
-/// is dropped before this returns.
+/// `connect` gives a stream to the node, `serve` is the MCP server. The stream is dropped before
+/// this returns.
 pub async fn run<S: Duplex + 'static>(
     cli: Cli,
     connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<S, ConnectError>,
-    serve: impl AsyncFnOnce(&GlobalOptions) -> Result<(), ConnectError>,
+    serve: impl AsyncFnOnce(&GlobalOptions, &Doors) -> Result<(), ConnectError>,
 ) -> ExitCode {
     start_logs(cli.options.verbose);
     let result = execute(cli, connect, serve).await;
@@ -151,15 +147,15 @@ pub async fn run<S: Duplex + 'static>(
 async fn execute<S: Duplex + 'static>(
     cli: Cli,
     connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<S, ConnectError>,
-    serve: impl AsyncFnOnce(&GlobalOptions) -> Result<(), ConnectError>,
+    serve: impl AsyncFnOnce(&GlobalOptions, &Doors) -> Result<(), ConnectError>,
 ) -> Result<String, Failure> {
     let options = &cli.options;
     match cli.command {
-        Command::Mcp(McpCommand::Start) => {
-            if io::stdin().is_terminal() {
+        Command::Mcp(McpCommand::Start(doors)) => {
+            if doors.stdio() && io::stdin().is_terminal() {
                 anstream::eprint!("{}", terminal_notice());
             }
-            serve(options).await?;
+            serve(options, &doors).await?;
             Ok(String::new())
         }
         Command::Workflow(command) => {

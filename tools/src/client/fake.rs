@@ -61,10 +61,14 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) async fn accept(stream: DuplexStream) -> Self {
         let mut peer = Peer { stream: BufReader::new(stream), hello: Value::Null };
-        peer.hello = peer.read().await.expect("initialize");
+        peer.hello = peer.read().await.expect("who it is");
         let hello = peer.hello.clone();
-        assert_eq!(hello["method"], "initialize");
-        peer.reply(&hello, json!({"protocolVersion": PROTOCOL_VERSION, "capabilities": {}})).await;
+        assert_eq!(hello["method"], Hello::METHOD);
+        peer.reply(&hello, json!({})).await;
+        let initialize = peer.read().await.expect("initialize");
+        assert_eq!(initialize["method"], "initialize");
+        peer.reply(&initialize, json!({"protocolVersion": PROTOCOL_VERSION, "capabilities": {}}))
+            .await;
         peer
     }
 

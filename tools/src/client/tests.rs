@@ -10,8 +10,8 @@ async fn connected() -> (Client, Peer) {
 #[tokio::test]
 async fn the_handshake_says_that_leases_run_on_time() {
     let (_client, peer) = connected().await;
-    let capabilities = &peer.hello["params"]["capabilities"];
-    assert_eq!(capabilities["experimental"]["ipfs-accelerate"]["worker"], "command-line");
+    assert_eq!(peer.hello["params"]["worker"], "command-line");
+    assert_eq!(peer.hello["params"]["shared"], true);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@
 //! large numbers.
 
 mod completion;
+mod envelope;
 mod line;
 mod outbox;
 mod progress;
@@ -28,6 +29,7 @@ use rmcp::service::{QuitReason, serve_directly_with_ct};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use envelope::Envelope;
 pub use server::{Hello, Server};
 pub use wire::{MAX_IN_FLIGHT, MAX_LINE_BYTES, MAX_UNSENT_BYTES};
 

@@ -21,7 +21,7 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::progress::Reporter;
 use super::subscriptions::{self, Subscriptions};
@@ -29,8 +29,8 @@ use super::wire::{FromWire, Notices};
 use super::{completion, prompts, resources};
 use crate::tools::{self, Answer, Report, commands};
 
-/// Where our own client and server tell each other more than the protocol has fields for: the
-/// experimental capability, and the prefix of the methods for people's commands.
+/// The prefix of the methods in which our own clients and this server tell each other more than the
+/// protocol has: who connects, and people's commands.
 const OURS: &str = "ipfs-accelerate";
 /// Where a result carries its structured content as JSON text, from here to the outbox. It never
 /// leaves the process.
@@ -41,35 +41,30 @@ const BROKEN_OFF: &str = "ipfs-accelerate/broken-off";
 /// What the server tells an agent before its first call.
 const INSTRUCTIONS: &str = include_str!("instructions.txt");
 
-/// What a client that is ours says of itself when it connects: whose leases it goes on with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What our own clients (relays, commands, the HTTP door) say before anything else: whose
+/// connection this is. A client that says nothing is a new worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The worker whose session this is. Made at random by whoever connected first.
+    /// The worker. Made at random by whoever connected first, unless it is shared.
     pub worker: String,
     /// The leases it knows of: task id, fence.
     #[serde(default)]
     pub leases: BTreeMap<String, u64>,
+    /// Whether the worker is only a name that short connections have in common.
+    #[serde(default)]
+    pub shared: bool,
 }
 
 impl Hello {
-    /// The experimental capability that says this, for a client's `initialize`.
-    #[must_use]
-    pub fn capability(&self) -> (String, JsonObject) {
-        let Ok(Value::Object(capability)) = serde_json::to_value(self) else {
-            unreachable!("a struct with text keys is an object");
-        };
-        (OURS.to_owned(), capability)
-    }
+    /// The request that says this.
+    pub const METHOD: &str = "ipfs-accelerate/hello";
 
-    fn of(client: &InitializeRequestParams) -> Result<Option<Self>, ErrorData> {
-        let experimental = client.capabilities.experimental.as_ref();
-        let Some(capability) = experimental.and_then(|all| all.get(OURS)) else {
-            return Ok(None);
-        };
-        serde_json::from_value(Value::Object(capability.clone())).map(Some).map_err(|error| {
-            let text = format!("capabilities.experimental.{OURS}: {error}");
-            ErrorData::invalid_params(text, None)
-        })
+    /// The request's line, and the id that it is answered under.
+    #[must_use]
+    pub fn line(&self) -> (Vec<u8>, String) {
+        let request =
+            json!({"jsonrpc": "2.0", "id": Self::METHOD, "method": Self::METHOD, "params": self});
+        (format!("{request}\n").into_bytes(), Value::from(Self::METHOD).to_string())
     }
 }
 
@@ -78,7 +73,7 @@ type Stop = Box<dyn Fn() + Send + Sync>;
 
 /// Serves the tools, resources and prompts to one client.
 ///
-/// The session behind it begins when the client introduces itself; whoever runs the server ends it.
+/// The session behind it begins with the client's first word; whoever runs the server ends it.
 pub struct Server {
     attach: Mutex<Option<Attach>>,
     session: OnceLock<Session>,
@@ -87,8 +82,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server whose session is made by `attach`: at `initialize`, or at the first call of a
-    /// client that follows the protocol without it.
+    /// A server whose session is made by `attach`: at [`Hello`], at `initialize`, or at the first
+    /// call of a client that follows the protocol without either.
     pub fn new(attach: impl FnOnce(Option<Hello>) -> Session + Send + 'static) -> Self {
         Server {
             attach: Mutex::new(Some(Box::new(attach))),
@@ -98,8 +93,9 @@ impl Server {
         }
     }
 
-    /// Answers people's commands as well, which are no tools: `ipfs-accelerate/requeue`,
-    /// `/reprioritize` and `/stop`. For doors that only this machine's user can open.
+    /// Listens to [`Hello`], and answers people's commands as well, which are no tools:
+    /// `ipfs-accelerate/requeue`, `/reprioritize` and `/stop`. For doors that only this machine's
+    /// user can open.
     #[must_use]
     pub fn with_commands(mut self, stop: impl Fn() + Send + Sync + 'static) -> Self {
         self.stop = Some(Box::new(stop));
@@ -112,6 +108,13 @@ impl Server {
             let attach = attach.take().expect("a session is made once");
             attach(hello)
         })
+    }
+
+    fn hello(&self, params: Option<Value>) -> Result<CustomResult, ErrorData> {
+        let hello = serde_json::from_value(params.unwrap_or_default());
+        let hello = hello.map_err(|error| ErrorData::invalid_params(error.to_string(), None))?;
+        self.begin(Some(hello));
+        Ok(CustomResult::new(json!({})))
     }
 
     /// One of people's commands; `None` if there is no such command.
@@ -158,9 +161,8 @@ impl ServerHandler for Server {
         if context.peer.peer_info().is_some() {
             return Err(ErrorData::invalid_request("this connection is initialized already", None));
         }
-        let hello = Hello::of(&request)?;
         let info = self.negotiate_initialize(&request)?;
-        let began = std::panic::catch_unwind(AssertUnwindSafe(|| self.begin(hello)));
+        let began = std::panic::catch_unwind(AssertUnwindSafe(|| self.begin(None)));
         if began.is_err() {
             return Err(ErrorData::internal_error(INTERNAL, None));
         }
@@ -332,6 +334,9 @@ impl ServerHandler for Server {
         }
         let unknown = || ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method.clone(), None);
         let stop = self.stop.as_ref().ok_or_else(unknown)?;
+        if request.method == Hello::METHOD {
+            return self.hello(request.params);
+        }
         introduced(&context)?;
         let result = match AssertUnwindSafe(self.command(stop, &request)).catch_unwind().await {
             Ok(answer) => match answer.ok_or_else(unknown)? {

@@ -260,7 +260,8 @@ async fn faults_of_the_protocol_are_json_rpc_errors() {
         ("tools/call", json!({}), -32602),
         ("tools/list", json!("all"), -32600),
         ("initialize", json!({}), -32602),
-        ("resources/subscribe", json!({"uri": "p2p://status"}), -32601),
+        ("resources/subscribe", json!({"url": "p2p://status"}), -32602),
+        ("resources/read", json!({"uri": "p2p://nothing"}), -32002),
         ("logging/setLevel", json!({"level": "info"}), -32601),
         ("tasks/get", json!({"taskId": "t"}), -32601),
         ("unheard/of", json!({}), -32601),
@@ -387,19 +388,18 @@ async fn a_client_of_ours_says_whose_leases_it_goes_on_with() {
         said.send(hello).unwrap();
         sessions.session(node::Hello::default())
     });
+    let server = server.with_commands(|| ());
     let mut client = Client::of(server, node, folder);
     let leases = [("t".to_owned(), 7)].into();
-    let hello = Hello { worker: "worker-1".into(), leases };
-    let (name, capability) = hello.capability();
-    let mut params = json!({
-        "protocolVersion": "2025-06-18",
-        "capabilities": {"experimental": {&name: {"worker": 5}}},
-        "clientInfo": {"name": "test", "version": "1"},
-    });
-    assert_eq!(client.ask("initialize", params.clone()).await["error"]["code"], -32602);
-    params["capabilities"]["experimental"][&name] = Value::Object(capability);
-    assert_eq!(client.ask("initialize", params).await["result"]["protocolVersion"], "2025-06-18");
+    let hello = Hello { worker: "worker-1".into(), leases, shared: false };
+    let wrong = json!({"worker": 5});
+    assert_eq!(client.ask(Hello::METHOD, wrong).await["error"]["code"], -32602);
+    let (line, id) = hello.line();
+    client.send(std::str::from_utf8(&line).unwrap().trim_end()).await;
+    let answer = client.read().await;
+    assert_eq!((answer["id"].to_string(), &answer["result"]), (id, &json!({})));
     assert_eq!(hellos.recv().unwrap(), Some(hello));
+    client.initialize().await;
     client.hang_up().await;
 }
 

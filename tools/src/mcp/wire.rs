@@ -6,7 +6,8 @@
 //! * text that is no request is answered with what is wrong (see [`Line`]);
 //! * a request beyond [`MAX_IN_FLIGHT`], or under the id of one in flight, is answered at once;
 //! * from a client that leaves [`MAX_UNSENT_BYTES`] of answers unread nothing more is read;
-//! * what follows `initialize` in the same breath waits for it: rmcp serves requests side by side.
+//! * what follows an introduction ([`Hello`], `initialize`) in the same breath waits for it: rmcp
+//!   serves requests side by side.
 //!
 //! Invariant: [`Wire::receive`] may be dropped at any `await` and called again; all it knows is
 //! in the fields.
@@ -31,7 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::line::{Line, id_near_the_end, id_near_the_start};
 use super::outbox::Outbox;
-use super::server::refusal;
+use super::server::{Hello, refusal};
 
 pub use super::outbox::MAX_UNSENT_BYTES;
 
@@ -97,7 +98,7 @@ pub(super) struct Wire<R> {
     ended: bool,
     in_flight: Arc<InFlight>,
     hangup: CancellationToken,
-    /// Cancelled once the `initialize` that came last was served.
+    /// Cancelled once the introduction that came last was served.
     introduced: Option<CancellationToken>,
     outbox: Arc<Outbox>,
     _writer: AbortOnDropHandle<()>,
@@ -180,7 +181,7 @@ impl<R> Wire<R> {
         };
         match self.in_flight.enter(&id) {
             Ok(mut ticket) => {
-                if matches!(request, ClientRequest::InitializeRequest(_)) {
+                if is_introduction(&request) {
                     let served = CancellationToken::new();
                     self.introduced = Some(served.clone());
                     ticket.served = Some(served.drop_guard());
@@ -199,6 +200,14 @@ impl<R> Wire<R> {
                 Ok(None)
             }
         }
+    }
+}
+
+fn is_introduction(request: &ClientRequest) -> bool {
+    match request {
+        ClientRequest::InitializeRequest(_) => true,
+        ClientRequest::CustomRequest(request) => request.method == Hello::METHOD,
+        _ => false,
     }
 }
 

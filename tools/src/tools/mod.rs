@@ -23,6 +23,9 @@ use p2p_workflow_scheduler::node::{CallError, Session};
 use rmcp::model::Tool;
 use serde::Serialize;
 
+/// The tool that gives out tasks: who calls it is a worker.
+pub(crate) const GET_NEXT_TASK: &str = get_next_task::NAME;
+
 /// What a tool answers.
 #[derive(Debug)]
 pub(crate) struct Answer {
