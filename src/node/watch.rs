@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_task_that_another_unblocks_is_told_of_though_its_record_did_not_change() {
         let (watches, mut scheduler) = (Arc::<Watches>::default(), scheduler());
-        let (now, worker) = (Now::default(), Caller { worker: "worker".into() });
+        let (now, worker) = (Now::default(), Caller { worker: "worker".into(), shared: false });
         scheduler.submit(now, task("a", "w")).unwrap();
         let b = P2PTask { depends_on: vec!["a".into()], ..task("b", "v") };
         scheduler.submit(now, b).unwrap();

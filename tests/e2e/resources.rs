@@ -605,3 +605,55 @@ fn what_is_not_declared_is_not_found() {
     }
     client.close();
 }
+
+/// What changed between the two nodes nobody could tell, so each client is told of all.
+#[test]
+fn subscriptions_outlive_the_node_that_took_them() {
+    let id = |notice: &Value| {
+        notice["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"].clone()
+    };
+    for is_killed in [true, false] {
+        let home = Home::new();
+        let mut node = home.start();
+        let mut client = home.start();
+        client.subscribe("p2p://tasks/t");
+        client.subscribe("p2p://tasks/left");
+        client.ask("resources/unsubscribe", &json!({"uri": "p2p://tasks/left"}));
+        client.ask("resources/list", &json!({}));
+        let wish = json!({"notifications": {
+            "resourceSubscriptions": ["p2p://tasks/t"], "resourcesListChanged": true,
+        }});
+        let mut listener = stateless(&home);
+        listener.hear();
+        let listening = listener.request("subscriptions/listen", &modern(wish, "2026-07-28"));
+        assert_eq!(listener.notice()["method"], "notifications/subscriptions/acknowledged");
+        match is_killed {
+            true => node.kill(),
+            false => node.close(),
+        }
+        for (told, by) in
+            [(&mut client.client, Value::Null), (&mut listener.client, json!(listening))]
+        {
+            let (update, list) = (told.notice(), told.notice());
+            assert_eq!(updated(&update), "p2p://tasks/t");
+            assert_eq!(list["method"], "notifications/resources/list_changed");
+            assert_eq!([id(&update), id(&list)], [by.clone(), by]);
+        }
+        let mut other = home.start();
+        submit(&mut other, "left", "w", &json!({}));
+        submit(&mut other, "t", "w", &json!({}));
+        for told in [&mut client.client, &mut listener.client] {
+            let mut methods = [told.notice(), told.notice()]
+                .map(|notice| notice["method"].as_str().expect("a method").to_owned());
+            methods.sort();
+            let both = ["notifications/resources/list_changed", "notifications/resources/updated"];
+            assert_eq!(methods, both);
+        }
+        assert_eq!(client.read("p2p://tasks/t")["state"], "pending");
+        assert_eq!(client.notices(), Vec::<Value>::new());
+        // Whichever of them is the node, the others would be told again.
+        for mut server in [listener, client, other] {
+            server.kill();
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! node.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -53,6 +53,12 @@ pub struct Hello {
     /// Whether the worker is only a name that short connections have in common.
     #[serde(default)]
     pub shared: bool,
+    /// The addresses that it watches since an earlier node.
+    #[serde(default)]
+    pub watched: BTreeSet<String>,
+    /// Whether it is told of changes of the list since then.
+    #[serde(default)]
+    pub listed: bool,
 }
 
 impl Hello {
@@ -110,10 +116,22 @@ impl Server {
         })
     }
 
-    fn hello(&self, params: Option<Value>) -> Result<CustomResult, ErrorData> {
-        let hello = serde_json::from_value(params.unwrap_or_default());
-        let hello = hello.map_err(|error| ErrorData::invalid_params(error.to_string(), None))?;
-        self.begin(Some(hello));
+    fn hello(
+        &self,
+        params: Option<Value>,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let hello = serde_json::from_value::<Hello>(params.unwrap_or_default());
+        let mut hello =
+            hello.map_err(|error| ErrorData::invalid_params(error.to_string(), None))?;
+        let (watched, listed) = (std::mem::take(&mut hello.watched), hello.listed);
+        let session = self.begin(Some(hello));
+        for uri in watched {
+            self.subscriptions.subscribe(session, notices(context)?, &uri)?;
+        }
+        if listed {
+            self.subscriptions.has_listed(session, notices(context)?);
+        }
         Ok(CustomResult::new(json!({})))
     }
 
@@ -335,7 +353,7 @@ impl ServerHandler for Server {
         let unknown = || ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method.clone(), None);
         let stop = self.stop.as_ref().ok_or_else(unknown)?;
         if request.method == Hello::METHOD {
-            return self.hello(request.params);
+            return self.hello(request.params, &context);
         }
         introduced(&context)?;
         let result = match AssertUnwindSafe(self.command(stop, &request)).catch_unwind().await {

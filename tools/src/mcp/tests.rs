@@ -123,7 +123,8 @@ async fn a_client_connects_and_is_told_what_to_do() {
     let result = &answer["result"];
     assert_eq!(result["protocolVersion"], "2025-06-18");
     assert_eq!(result["serverInfo"]["name"], "ipfs-accelerate");
-    let declared = json!({"tools": {}, "resources": {}, "prompts": {}, "completions": {}});
+    let resources = json!({"subscribe": true, "listChanged": true});
+    let declared = json!({"tools": {}, "resources": resources, "prompts": {}, "completions": {}});
     assert_eq!(result["capabilities"], declared);
     assert!(result["instructions"].as_str().unwrap().len() <= 900);
     let tools = client.ask("tools/list", json!({})).await;
@@ -391,7 +392,7 @@ async fn a_client_of_ours_says_whose_leases_it_goes_on_with() {
     let server = server.with_commands(|| ());
     let mut client = Client::of(server, node, folder);
     let leases = [("t".to_owned(), 7)].into();
-    let hello = Hello { worker: "worker-1".into(), leases, shared: false };
+    let hello = Hello { worker: "worker-1".into(), leases, ..Hello::default() };
     let wrong = json!({"worker": 5});
     assert_eq!(client.ask(Hello::METHOD, wrong).await["error"]["code"], -32602);
     let (line, id) = hello.line();
