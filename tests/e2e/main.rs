@@ -14,6 +14,7 @@ mod one_node;
 mod python_client;
 mod raw_http;
 mod readme;
+mod resources;
 mod security;
 mod sessions;
 // Limits the size of files of a process that runs, which Linux alone lets others do.
