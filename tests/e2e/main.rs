@@ -6,6 +6,7 @@ mod commands;
 mod errors;
 mod harness;
 mod hostile;
+mod http;
 mod kills;
 mod mcp_config;
 mod mcp_instructions;
