@@ -1,10 +1,14 @@
 //! The built binary, run as a process, seen from outside: what it prints where, and how it exits.
 
+mod client_files;
+mod clients_document;
 mod commands;
 mod errors;
 mod harness;
 mod hostile;
 mod kills;
+mod mcp_config;
+mod mcp_instructions;
 mod mcp_json;
 mod one_node;
 mod python_client;

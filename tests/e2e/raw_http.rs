@@ -40,12 +40,12 @@ impl Door {
         thread::spawn(move || {
             let mut line = String::new();
             while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
-                logged.lock().unwrap().push_str(&line);
+                logged.lock().expect("nothing panics while it holds this").push_str(&line);
                 line.clear();
             }
         });
         let address = eventually("where it listens", || {
-            let log = log.lock().unwrap();
+            let log = log.lock().expect("nothing panics while it holds this");
             let said = |line: &str| {
                 line.strip_prefix("listening on http://")?.strip_suffix("/mcp")?.parse().ok()
             };
@@ -56,7 +56,7 @@ impl Door {
 
     /// What it said on stderr so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.lock().expect("nothing panics while it holds this").clone()
     }
 
     pub(crate) fn connect(&self) -> Connection {

@@ -62,7 +62,8 @@ async fn serve(options: &GlobalOptions, doors: &Doors) -> Result<(), ConnectErro
     let way = Way::open(&options).await.map_err(cannot_open)?;
     let stdio = async {
         if !doors.stdio() {
-            return Ok(way.stop().cancelled().await);
+            way.stop().cancelled().await;
+            return Ok(());
         }
         let served = way.serve(reader, writer, start::new_worker()).await;
         way.stop().cancel();

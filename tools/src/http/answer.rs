@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use futures::stream::unfold;
@@ -17,27 +17,43 @@ use tokio_util::bytes::Bytes;
 /// How often an idle stream says that it is alive: below the minute after which proxies give up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// The answer to a request that is not served: a JSON-RPC error.
+#[derive(Debug)]
+pub(super) struct Refused(Box<Response>);
+
+impl Refused {
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.0.headers_mut()
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        *self.0
+    }
+}
+
 /// A message as the whole answer.
 pub(super) fn message(status: StatusCode, message: Bytes) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], message).into_response()
 }
 
 /// A JSON-RPC error under a request's id, given as it was written. Without one it has none.
-pub(super) fn error(status: StatusCode, id: Option<&str>, code: ErrorCode, text: &str) -> Response {
+pub(super) fn error(status: StatusCode, id: Option<&str>, code: ErrorCode, text: &str) -> Refused {
     let error = json!({"code": code.0, "message": text});
     let body = match id {
         Some(id) => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
         None => format!(r#"{{"jsonrpc":"2.0","error":{error}}}"#),
     };
-    message(status, body.into())
+    Refused(Box::new(message(status, body.into())))
 }
 
 /// Too much of something: the client may try again.
-pub(super) fn overloaded(id: Option<&str>, text: &str) -> Response {
+pub(super) fn overloaded(id: Option<&str>, text: &str) -> Refused {
     let text = format!("{text}\ncode: overloaded");
-    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, id, ErrorCode::INTERNAL_ERROR, &text);
-    response.headers_mut().insert("retry-after", HeaderValue::from_static("30"));
-    response
+    let mut refused = error(StatusCode::SERVICE_UNAVAILABLE, id, ErrorCode::INTERNAL_ERROR, &text);
+    refused.headers_mut().insert("retry-after", HeaderValue::from_static("30"));
+    refused
 }
 
 /// An event that carries a message.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use futures::StreamExt;
 use rmcp::model::{ErrorCode, RequestMetaObject};
 use serde::Deserialize;
@@ -19,7 +18,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::answer;
+use super::answer::{self, Refused};
 use crate::mcp::{Envelope, MAX_LINE_BYTES};
 
 /// How long a client may take to send a body: time for the longest over a slow line.
@@ -62,7 +61,7 @@ impl Incoming {
         headers: &HeaderMap,
         body: Body,
         room: &Semaphore,
-    ) -> Result<Self, Response> {
+    ) -> Result<Self, Refused> {
         let read = read(headers, body, room);
         let body = timeout(BODY_PATIENCE, read).await.map_err(|_| {
             let seconds = BODY_PATIENCE.as_secs();
@@ -72,7 +71,7 @@ impl Incoming {
         Self::parse(body?)
     }
 
-    fn parse(mut body: Vec<u8>) -> Result<Self, Response> {
+    fn parse(mut body: Vec<u8>) -> Result<Self, Refused> {
         let not_json = |error: &dyn std::fmt::Display| {
             let text = format!("the body is not one JSON-RPC 2.0 message: {error}");
             answer::error(StatusCode::BAD_REQUEST, None, ErrorCode::PARSE_ERROR, &text)
@@ -132,7 +131,7 @@ impl Incoming {
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body, room: &Semaphore) -> Result<Vec<u8>, Response> {
+async fn read(headers: &HeaderMap, body: Body, room: &Semaphore) -> Result<Vec<u8>, Refused> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let length: usize = announced.unwrap_or(MAX_LINE_BYTES);
@@ -180,7 +179,7 @@ async fn reserve(room: &Semaphore, length: usize) -> Option<SemaphorePermit<'_>>
     room.acquire_many(permits).await.ok()
 }
 
-fn too_large() -> Response {
+fn too_large() -> Refused {
     let text = format!(
         "the body is longer than {MAX_LINE_BYTES} bytes. Send less, or store it elsewhere (IPFS, a \
          file) and send its address.\ncode: too_large"

@@ -8,7 +8,8 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -19,11 +20,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::Shared;
+use super::answer::{self, Refused};
 use super::guard::{Principal, only};
 use super::incoming::Incoming;
 use super::link::Lines;
 use super::streamable::{PROTOCOL_VERSION, gone};
-use super::{Shared, answer};
 use crate::mcp::{Envelope, Hello};
 
 /// Requests under way at once, streams of notifications included: as many as one session may have.
@@ -44,9 +46,15 @@ pub(super) fn is_meant(headers: &HeaderMap, incoming: &Incoming) -> bool {
 }
 
 /// This protocol has POST only.
-pub(super) fn refuse_without_post(headers: &HeaderMap) -> Result<(), Response> {
+pub(super) fn refuse_without_post(headers: &HeaderMap) -> Result<(), Refused> {
     match is_named(headers) {
-        true => Err((StatusCode::METHOD_NOT_ALLOWED, [("allow", "POST")]).into_response()),
+        true => {
+            let text = "this protocol has POST only";
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let mut refused = answer::error(status, None, ErrorCode::INVALID_REQUEST, text);
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            Err(refused)
+        }
         false => Ok(()),
     }
 }
@@ -62,7 +70,7 @@ pub(super) async fn serve(
     principal: &Principal,
     headers: &HeaderMap,
     incoming: Incoming,
-) -> Result<Response, Response> {
+) -> Result<Response, Refused> {
     let Some(id) = incoming.request_id() else {
         // There is nothing that a notification, or an answer, could belong to.
         return Ok(StatusCode::ACCEPTED.into_response());
@@ -150,7 +158,7 @@ impl Request {
 }
 
 /// What a request says of its protocol must be there, and said alike in header and body.
-fn check_version(headers: &HeaderMap, incoming: &Incoming, id: &str) -> Result<(), Response> {
+fn check_version(headers: &HeaderMap, incoming: &Incoming, id: &str) -> Result<(), Refused> {
     let header = only(headers, &PROTOCOL_VERSION);
     match (header, incoming.meta.protocol_version()) {
         (Some(header), Some(body)) if header == body.as_str() => Ok(()),
@@ -168,7 +176,7 @@ fn check_version(headers: &HeaderMap, incoming: &Incoming, id: &str) -> Result<(
     }
 }
 
-fn check_headers(headers: &HeaderMap, incoming: &Incoming, id: &str) -> Result<(), Response> {
+fn check_headers(headers: &HeaderMap, incoming: &Incoming, id: &str) -> Result<(), Refused> {
     let method = incoming.method.as_deref().unwrap_or_default();
     check_header(headers, &METHOD, method, id)?;
     match (method, &incoming.name) {
@@ -184,7 +192,7 @@ fn check_header(
     header: &HeaderName,
     body: &str,
     id: &str,
-) -> Result<(), Response> {
+) -> Result<(), Refused> {
     match only(headers, header).and_then(decoded) {
         Some(value) if value == body => Ok(()),
         Some(value) => Err(mismatch(id, &format!("{header} is {value:?}, the body says {body:?}"))),
@@ -200,7 +208,7 @@ fn decoded(value: &str) -> Option<String> {
     }
 }
 
-fn mismatch(id: &str, text: &str) -> Response {
+fn mismatch(id: &str, text: &str) -> Refused {
     answer::error(StatusCode::BAD_REQUEST, Some(id), ErrorCode::HEADER_MISMATCH, text)
 }
 

@@ -93,11 +93,10 @@ impl Sessions {
         Some(session)
     }
 
-    /// Ends a session: what it holds goes back to the queue. False if there is none.
-    pub(super) fn close(&self, id: &str, owner: &str) -> bool {
-        let mut open = self.lock();
-        let is_owner = open.get(id).is_some_and(|session| *session.owner == *owner);
-        is_owner && open.remove(id).is_some()
+    /// Ends a session: what it holds goes back to the queue, and its streams end.
+    pub(super) async fn close(&self, session: &Session) {
+        self.lock().remove(&session.id);
+        session.link.hang_up().await;
     }
 
     /// Gives up on silent sessions, from time to time, for ever.

@@ -62,7 +62,9 @@ pub(super) async fn get(
     State(door): State<Arc<Shared>>,
     Extension(principal): Extension<Principal>,
 ) -> Response {
-    let Some(place) = door.sessions.place() else { return too_many_sessions(None) };
+    let Some(place) = door.sessions.place() else {
+        return too_many_sessions(None).into_response();
+    };
     let (reader, writer) = tokio::io::split(door.way.link(start::new_worker()));
     let (id, writer) = (random_id(), tokio::sync::Mutex::new(writer));
     let open = Open { owner: principal.name.clone(), writer };
@@ -112,14 +114,15 @@ pub(super) async fn post(
 ) -> Response {
     let Some(open) = door.streams.find(&address.session_id, &principal.name) else {
         let text = "there is no such stream any more: open /sse anew";
-        return answer::error(StatusCode::NOT_FOUND, None, ErrorCode::INVALID_REQUEST, text);
+        return answer::error(StatusCode::NOT_FOUND, None, ErrorCode::INVALID_REQUEST, text)
+            .into_response();
     };
     let incoming = match incoming(&door, &principal, &headers, body).await {
         Ok(incoming) => incoming,
-        Err(refusal) => return refusal,
+        Err(refused) => return refused.into_response(),
     };
     match open.writer.lock().await.write_all(&incoming.line).await {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
-        Err(_) => gone(incoming.request_id()),
+        Err(_) => gone(incoming.request_id()).into_response(),
     }
 }

@@ -23,12 +23,13 @@ use rmcp::model::{ErrorCode, ProtocolVersion};
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::Shared;
+use super::answer::{self, Refused};
 use super::guard::{Principal, may_call, only, role_refusal};
 use super::incoming::Incoming;
 use super::link::{ClientStream, Message, NotAsked, Reply};
 use super::modern;
 use super::sessions::{MAX_SESSIONS, Session};
-use super::{Shared, answer};
 use crate::start;
 use crate::tools;
 
@@ -45,7 +46,8 @@ pub(super) async fn post(
     body: Body,
 ) -> Response {
     match posted(&door, &principal, &headers, body).await {
-        Ok(response) | Err(response) => response,
+        Ok(response) => response,
+        Err(refused) => refused.into_response(),
     }
 }
 
@@ -54,7 +56,7 @@ async fn posted(
     principal: &Principal,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Response, Response> {
+) -> Result<Response, Refused> {
     accepts(headers, "application/json")?;
     accepts(headers, "text/event-stream")?;
     let incoming = incoming(door, principal, headers, body).await?;
@@ -92,7 +94,7 @@ pub(super) async fn incoming(
     principal: &Principal,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Incoming, Response> {
+) -> Result<Incoming, Refused> {
     let is_json = only(headers, &CONTENT_TYPE).is_some_and(|kind| {
         kind.split(';')
             .next()
@@ -107,8 +109,7 @@ pub(super) async fn incoming(
     if let Some(method) = &incoming.method
         && !may_call(principal.role, method, incoming.tool())
     {
-        let id = incoming.request_id();
-        return Err(role_refusal(principal, method, incoming.tool(), id));
+        return Err(role_refusal(principal, method, incoming.tool(), incoming.request_id()));
     }
     Ok(incoming)
 }
@@ -117,7 +118,7 @@ async fn begin(
     door: &Arc<Shared>,
     principal: &Principal,
     incoming: Incoming,
-) -> Result<Response, Response> {
+) -> Result<Response, Refused> {
     let Some(id) = incoming.request_id() else {
         let text = "initialize is a request: give it an id";
         return Err(bad_request(None, text));
@@ -154,7 +155,7 @@ pub(super) async fn get(
     };
     let session = match opened() {
         Ok(session) => session,
-        Err(refusal) => return refusal,
+        Err(refused) => return refused.into_response(),
     };
     let stream = session.link.stream();
     let stop = door.way.stop().clone();
@@ -167,14 +168,13 @@ pub(super) async fn delete(
     Extension(principal): Extension<Principal>,
     headers: HeaderMap,
 ) -> Response {
-    let closed = || {
-        modern::refuse_without_post(&headers)?;
-        let session = session(&door, &principal, &headers, None)?;
-        Ok(door.sessions.close(&session.id, &principal.name))
-    };
-    match closed() {
-        Ok(_closed) => StatusCode::NO_CONTENT.into_response(),
-        Err(refusal) => refusal,
+    let allowed = modern::refuse_without_post(&headers);
+    match allowed.and_then(|()| session(&door, &principal, &headers, None)) {
+        Ok(session) => {
+            door.sessions.close(&session).await;
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(refused) => refused.into_response(),
     }
 }
 
@@ -200,7 +200,7 @@ impl Answering {
                     Some((answer::event(&line), (answering, None)))
                 })
             }
-            None => gone(None),
+            None => gone(None).into_response(),
         }
     }
 
@@ -245,7 +245,7 @@ fn session(
     principal: &Principal,
     headers: &HeaderMap,
     id: Option<&str>,
-) -> Result<Arc<Session>, Response> {
+) -> Result<Arc<Session>, Refused> {
     let Some(session_id) = only(headers, &SESSION_ID) else {
         let text = "send initialize first, and then the Mcp-Session-Id that its answer has";
         return Err(bad_request(id, text));
@@ -258,7 +258,7 @@ fn session(
 }
 
 /// A protocol that a request names must be one that is spoken here.
-fn known_version(headers: &HeaderMap) -> Result<(), Response> {
+fn known_version(headers: &HeaderMap) -> Result<(), Refused> {
     let Some(version) = headers.get(PROTOCOL_VERSION) else { return Ok(()) };
     let known = ProtocolVersion::KNOWN_VERSIONS;
     match known.iter().any(|known| known.as_str().as_bytes() == version.as_bytes()) {
@@ -272,7 +272,7 @@ fn known_version(headers: &HeaderMap) -> Result<(), Response> {
 }
 
 /// Whether a client takes this kind of answer. Without an Accept header it takes any.
-fn accepts(headers: &HeaderMap, kind: &str) -> Result<(), Response> {
+fn accepts(headers: &HeaderMap, kind: &str) -> Result<(), Refused> {
     let mut values = headers.get_all(ACCEPT).iter().peekable();
     let group = kind.split('/').next().unwrap_or(kind);
     let taken = values.peek().is_none()
@@ -298,11 +298,11 @@ pub(super) fn is_error(line: &[u8]) -> bool {
     crate::mcp::Envelope::parse(line).is_ok_and(|envelope| envelope.error.is_some())
 }
 
-pub(super) fn bad_request(id: Option<&str>, text: &str) -> Response {
+pub(super) fn bad_request(id: Option<&str>, text: &str) -> Refused {
     answer::error(StatusCode::BAD_REQUEST, id, ErrorCode::INVALID_REQUEST, text)
 }
 
-pub(super) fn too_many_sessions(id: Option<&str>) -> Response {
+pub(super) fn too_many_sessions(id: Option<&str>) -> Refused {
     let text = format!(
         "all {MAX_SESSIONS} sessions are taken. Come again later; a client that is done deletes \
          its session."
@@ -310,7 +310,7 @@ pub(super) fn too_many_sessions(id: Option<&str>) -> Response {
     answer::overloaded(id, &text)
 }
 
-fn not_asked(refused: NotAsked, id: &str) -> Response {
+fn not_asked(refused: NotAsked, id: &str) -> Refused {
     match refused {
         NotAsked::SameId => {
             let text = format!("id {id} is that of a request in flight: give each its own");
@@ -321,6 +321,6 @@ fn not_asked(refused: NotAsked, id: &str) -> Response {
 }
 
 /// The node was stopped, and this process goes with it.
-pub(super) fn gone(id: Option<&str>) -> Response {
+pub(super) fn gone(id: Option<&str>) -> Refused {
     answer::overloaded(id, "the node is stopping")
 }

@@ -105,7 +105,7 @@ mod testing {
             assert_eq!(attach, Attach::Any);
             Ok(stream)
         };
-        let result = execute(cli, connect, async |_: &_| unreachable!("not a server")).await;
+        let result = execute(cli, connect, async |_: &_, _: &_| unreachable!("not a server")).await;
         node.await.expect("the script was followed");
         result.map(|text| strip_str(&text).to_string())
     }
