@@ -60,15 +60,19 @@ fn with_tokens(home: &Home) -> Door {
 fn tokens(home: &Home, mode: u32) -> String {
     let path = home.path().join("tokens");
     let text = format!("dash read {READER}\nbee work {WORKER}\nboss admin {ADMIN}\n");
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-    path.to_str().unwrap().to_owned()
+    fs::write(&path, text).expect("a folder of the test");
+    set_mode(&path, mode);
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of the test");
 }
 
 /// What the door said to the first line of an answer that stays open.
 fn status(connection: &mut Connection) -> u16 {
     let line = connection.until("\r\n", "HTTP/1.1 ");
-    line.split(' ').nth(1).unwrap().parse().unwrap()
+    line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
 }
 
 /// A request of the protocol without sessions, and the headers that go with it.
@@ -213,6 +217,19 @@ fn a_wrong_token_is_refused_on_every_route_and_never_shown() {
     let log = door.log();
     assert!(log.contains("refused a request"), "it is logged: {log}");
     assert!(!log.contains("er-token"), "no token is: {log}");
+}
+
+#[test]
+fn what_a_proxy_forwards_is_refused_without_tokens() {
+    let home = Home::new();
+    let door = Door::open(&home, &[]);
+    let forwarded = "X-Forwarded-For: 192.0.2.1";
+    let answer = door.post(&[forwarded], &initialize());
+    assert_eq!(answer.status, 403, "{answer:?}");
+    assert!(answer.error().contains("--token-file"), "{answer:?}");
+    let other = Home::new();
+    let door = with_tokens(&other);
+    assert_eq!(door.post(&[forwarded, AS_WORKER], &initialize()).status, 200);
 }
 
 #[test]
@@ -379,7 +396,7 @@ fn a_token_file_that_others_can_read_is_refused() {
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains(&format!("chmod 600 {file}")), "{refused:?}");
     fs::write(&file, format!("dash read {READER}\nbee work {READER}\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    set_mode(&file, 0o600);
     let refused = start(&file);
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains("line 2") && !refused.stderr.contains(READER), "{refused:?}");

@@ -10,6 +10,7 @@
 //!   that asks without one, for an image or a frame, is told by `Sec-Fetch-Site`.
 //! * **Token**: where there are tokens, every route needs one but [`HEALTH`] and the preflights,
 //!   which are asked and sent without. A browser never adds it by itself, as it would a cookie.
+//!   Where there are none, what a proxy forwards is refused.
 //! * **Role**: what a token is for. What a role may do is asked for each call ([`may_call`]), since
 //!   the door alone reads what a body asks for.
 //!
@@ -42,8 +43,12 @@ pub const HEALTH: &str = "/healthz";
 
 /// The methods for people's commands begin with this.
 const COMMANDS: &str = "ipfs-accelerate/";
+/// A JSON-RPC error of the server's own: the message says what it is.
+const REFUSED: ErrorCode = ErrorCode(-32000);
 /// Whoever enters without a token where none is needed.
 const LOCAL: &str = "local";
+/// What a proxy or a tunnel says of whom it forwards for.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 /// How long a browser may go by a preflight's answer: the most that any of them takes.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("7200");
 /// What pages may send: the headers of the protocol, and what carries a token.
@@ -204,13 +209,17 @@ impl Guard {
 
     /// Whose request this is; `None` where that is not asked.
     fn check_token(&self, request: &Request) -> Result<Option<Principal>, Refusal> {
+        let headers = request.headers();
         let Some(tokens) = &self.tokens else {
-            return Ok(Some(Principal { name: LOCAL.into(), role: Role::Work }));
+            // It comes from this machine, but for somebody who may be anywhere.
+            return match FORWARDED.iter().any(|name| headers.contains_key(*name)) {
+                true => Err(Refusal::Forwarded),
+                false => Ok(Some(Principal { name: LOCAL.into(), role: Role::Work })),
+            };
         };
         if request.uri().path() == HEALTH {
             return Ok(None);
         }
-        let headers = request.headers();
         if !headers.contains_key(AUTHORIZATION) {
             return Err(Refusal::NoToken);
         }
@@ -229,7 +238,7 @@ pub fn may_call(role: Role, method: &str, tool: Option<&str>) -> bool {
     Role::needed(method, tool).is_some_and(|needed| role >= needed)
 }
 
-/// The answer to a request that [`may_call`] turned down, under the request's id as it was written.
+/// The answer to a request that [`may_call`] turned down, under the request's id.
 pub(super) fn role_refusal(
     principal: &Principal,
     method: &str,
@@ -241,14 +250,19 @@ pub(super) fn role_refusal(
         None => format!("{method:?}"),
     };
     let Some(needed) = Role::needed(method, tool) else {
-        return refuse(StatusCode::FORBIDDEN, id, &format!("{what} is not for HTTP."));
+        return answer::error(
+            StatusCode::FORBIDDEN,
+            id,
+            REFUSED,
+            &format!("{what} is not for HTTP."),
+        );
     };
     let Principal { name, role } = principal;
     let text = format!(
         "{what} needs the role {needed}, and the token {name:?} has the role {role}. \
          Use a token whose line in the token file says {needed}."
     );
-    let mut response = refuse(StatusCode::FORBIDDEN, id, &text);
+    let mut response = answer::error(StatusCode::FORBIDDEN, id, REFUSED, &text);
     let challenge = challenge(&format!(r#", error="insufficient_scope", scope="{needed}""#));
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
@@ -287,6 +301,11 @@ enum Refusal {
          server's token file. A token in the URL is not looked at"
     )]
     NoToken,
+    #[error(
+        "a proxy forwards this request, and whoever reaches the proxy would be let in. Start the \
+         server with --token-file"
+    )]
+    Forwarded,
     #[error("a request has one Authorization header: `Bearer TOKEN`")]
     UnclearToken,
     #[error(
@@ -301,9 +320,11 @@ impl Refusal {
         match self {
             Refusal::NoHost | Refusal::UnclearToken => StatusCode::BAD_REQUEST,
             Refusal::NoToken | Refusal::WrongToken => StatusCode::UNAUTHORIZED,
-            Refusal::Host(_) | Refusal::NoOrigin | Refusal::Origin(_) | Refusal::HiddenOrigin => {
-                StatusCode::FORBIDDEN
-            }
+            Refusal::Host(_)
+            | Refusal::NoOrigin
+            | Refusal::Origin(_)
+            | Refusal::HiddenOrigin
+            | Refusal::Forwarded => StatusCode::FORBIDDEN,
         }
     }
 
@@ -320,7 +341,7 @@ impl Refusal {
     async fn answer(self, request: Request) -> Response {
         tracing::debug!("refused a request: {self}");
         read_past(request.into_body()).await;
-        let mut response = refuse(self.status(), None, &format!("{self}."));
+        let mut response = answer::error(self.status(), None, REFUSED, &format!("{self}."));
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
@@ -332,10 +353,6 @@ impl Refusal {
 fn challenge(error: &str) -> HeaderValue {
     let text = format!(r#"Bearer realm="ipfs-accelerate"{error}"#);
     HeaderValue::try_from(text).expect("it is all ASCII")
-}
-
-fn refuse(status: StatusCode, id: Option<&str>, text: &str) -> Refused {
-    answer::error(status, id, ErrorCode::INVALID_REQUEST, text)
 }
 
 /// Says what a page of an allowed origin may send. The origin itself is added by [`share`].
