@@ -186,6 +186,61 @@ fn a_wait_that_its_client_breaks_off_takes_nothing() {
     assert_eq!(client.call(NEXT, &json!({"wait_seconds": 50}))["task"]["task_id"], "a");
 }
 
+/// The node does not answer such a call any more, and the POST waited for that until its client
+/// hung up: SDKs that give up on a call send the notification, and leave the POST open.
+#[test]
+fn a_request_that_its_client_cancels_ends_with_no_answer() {
+    let home = Home::new();
+    let door = Door::open(&home, &[]);
+    let client = Client::open(&door);
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+        "params": {"requestId": "é/1", "reason": "no more patience"}});
+    for with_progress in [false, true] {
+        let mut wait = call(NEXT, &json!({"wait_seconds": 50}));
+        wait["id"] = json!("é/1");
+        if with_progress {
+            wait["params"]["_meta"] = json!({"progressToken": 1});
+        }
+        let mut waiting = client.send(&wait);
+        eventually("that it is under way", || {
+            let ping = json!({"jsonrpc": "2.0", "id": "é/1", "method": "ping"});
+            (client.post(&ping).status == 400).then_some(())
+        });
+        // As PHP writes it, and Python.
+        let text = cancel.to_string().replace("é/1", "\\u00e9\\/1");
+        let headers = [&MESSAGE[..], &[&client.session]].concat();
+        assert_eq!(door.ask("POST /mcp", &headers, &text).status, 202);
+        let answer = waiting.answer();
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+        assert!(!answer.body.contains("result"), "{answer:?}");
+    }
+    client.submit("a");
+    assert_eq!(client.state("a"), "pending", "nobody who took the call back was given it");
+}
+
+/// Half of a line was left to the node where a client hung up while its message was passed on. The
+/// next message was taken for the rest of that line, and its POST waited for ever.
+#[test]
+fn a_message_after_one_that_was_broken_off_is_heard() {
+    let home = Home::new();
+    let door = Door::open(&home, &[]);
+    let client = Client::open(&door);
+    let (mut stream, path) = door.stream(&[]);
+    let line = format!("POST {path}");
+    let long = call(SUBMIT, &json!({"payload": "x".repeat(3_000_000)}));
+    let ping = json!({"jsonrpc": "2.0", "id": "next", "method": "ping"});
+    for _ in 0..5 {
+        drop(client.send(&long));
+        assert_eq!(client.post(&ping).message()["result"], json!({}));
+        let mut broken_off = door.connect();
+        broken_off.send(request(&line, &MESSAGE, &long.to_string()).as_bytes());
+        drop(broken_off);
+        assert_eq!(door.ask(&line, &MESSAGE, &ping.to_string()).status, 202);
+        while event(&mut stream)["id"] != "next" {}
+    }
+}
+
 #[test]
 fn progress_comes_before_the_answer_in_one_stream() {
     let home = Home::new();

@@ -23,7 +23,7 @@ use crate::mcp::Envelope;
 
 /// A connection. Dropped, the node sees the client hang up.
 pub(super) struct Link {
-    writer: tokio::sync::Mutex<WriteHalf<DuplexStream>>,
+    writer: Writer,
     routes: Arc<Routes>,
     _reading: AbortOnDropHandle<()>,
 }
@@ -35,6 +35,8 @@ pub(super) enum Message {
     Notification(Bytes),
     /// The last.
     Answer(Bytes),
+    /// The client took the request back: there is no answer.
+    Cancelled,
 }
 
 /// Why a request was not passed on.
@@ -73,16 +75,23 @@ impl Link {
         let (reader, writer) = tokio::io::split(stream);
         let routes = Arc::<Routes>::default();
         let reading = tokio::spawn(read(reader, routes.clone()));
-        Link {
-            writer: tokio::sync::Mutex::new(writer),
-            routes,
-            _reading: AbortOnDropHandle::new(reading),
-        }
+        Link { writer: Writer::new(writer), routes, _reading: AbortOnDropHandle::new(reading) }
     }
 
     /// Passes a line on that wants no answer; false once the node is gone for good.
-    pub(super) async fn send(&self, line: &[u8]) -> bool {
-        self.writer.lock().await.write_all(line).await.is_ok()
+    pub(super) async fn send(&self, line: Bytes) -> bool {
+        self.writer.send(line).await
+    }
+
+    /// Passes on that the client takes the request of this id back. The node does not answer it any
+    /// more.
+    pub(super) async fn cancel(&self, id: &str, line: Bytes) -> bool {
+        let is_there = self.send(line).await;
+        if let Some(call) = self.routes.lock().calls.remove(id) {
+            // Whoever asked may be gone by now.
+            let _gone = call.to.send(Message::Cancelled);
+        }
+        is_there
     }
 
     /// Passes a request on. `progress` is the token that notifications for it bear.
@@ -90,7 +99,7 @@ impl Link {
         self: &Arc<Self>,
         id: &str,
         progress: Option<String>,
-        line: &[u8],
+        line: Bytes,
     ) -> Result<Reply, NotAsked> {
         let (to, messages) = mpsc::unbounded_channel();
         {
@@ -122,8 +131,31 @@ impl Link {
 
     /// Tells the node that nothing more is asked: it answers what is under way, also what waits.
     pub(super) async fn hang_up(&self) {
+        self.writer.hang_up().await;
+    }
+}
+
+/// The way of lines to the node. One that is begun is written to its end, whether or not whoever
+/// sent it still waits for that: the line after half of one would be lost with it.
+pub(super) struct Writer(Arc<tokio::sync::Mutex<WriteHalf<DuplexStream>>>);
+
+impl Writer {
+    pub(super) fn new(writer: WriteHalf<DuplexStream>) -> Self {
+        Writer(Arc::new(tokio::sync::Mutex::new(writer)))
+    }
+
+    /// Passes a line on; false once the node is gone for good.
+    pub(super) async fn send(&self, line: Bytes) -> bool {
+        // Before the task is there: so no more than one of them is.
+        let mut writer = self.0.clone().lock_owned().await;
+        let writing = tokio::spawn(async move { writer.write_all(&line).await.is_ok() });
+        writing.await.unwrap_or(false)
+    }
+
+    /// Tells the node that nothing more comes.
+    pub(super) async fn hang_up(&self) {
         // A node that is gone has nothing to be told.
-        let _gone = self.writer.lock().await.shutdown().await;
+        let _gone = self.0.lock().await.shutdown().await;
     }
 }
 
@@ -154,7 +186,7 @@ impl Drop for Reply {
         let params = json!({"requestId": id, "reason": "the client hung up"});
         let line = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
         // The node may be gone, and nobody waits for this.
-        tokio::spawn(async move { link.send(format!("{line}\n").as_bytes()).await });
+        tokio::spawn(async move { link.send(format!("{line}\n").into()).await });
     }
 }
 

@@ -13,12 +13,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use rmcp::model::ErrorCode;
 use serde::Deserialize;
-use tokio::io::{AsyncWriteExt, DuplexStream, WriteHalf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::bytes::Bytes;
 
 use super::guard::Principal;
-use super::link::Lines;
+use super::link::{Lines, Writer};
 use super::sessions::random_id;
 use super::streamable::{gone, incoming, too_many_sessions};
 use super::{Shared, answer};
@@ -34,7 +33,7 @@ pub(super) struct Streams(Mutex<BTreeMap<String, Arc<Open>>>);
 struct Open {
     /// Whose token opened it. For others it is not there.
     owner: Arc<str>,
-    writer: tokio::sync::Mutex<WriteHalf<DuplexStream>>,
+    writer: Writer,
 }
 
 impl Streams {
@@ -43,8 +42,7 @@ impl Streams {
     pub(super) async fn hang_up(&self) {
         let open: Vec<_> = self.lock().values().cloned().collect();
         for stream in open {
-            // A node that is gone has nothing to be told.
-            let _gone = stream.writer.lock().await.shutdown().await;
+            stream.writer.hang_up().await;
         }
     }
 
@@ -66,7 +64,7 @@ pub(super) async fn get(
         return too_many_sessions(None).into_response();
     };
     let (reader, writer) = tokio::io::split(door.way.link(start::new_worker()));
-    let (id, writer) = (random_id(), tokio::sync::Mutex::new(writer));
+    let (id, writer) = (random_id(), Writer::new(writer));
     let open = Open { owner: principal.name.clone(), writer };
     door.streams.lock().insert(id.clone(), Arc::new(open));
     let stream = Stream { id, door, lines: Lines::new(reader), begun: false, _place: place };
@@ -121,8 +119,8 @@ pub(super) async fn post(
         Ok(incoming) => incoming,
         Err(refused) => return refused.into_response(),
     };
-    match open.writer.lock().await.write_all(&incoming.line).await {
-        Ok(()) => StatusCode::ACCEPTED.into_response(),
-        Err(_) => gone(incoming.request_id()).into_response(),
+    match open.writer.send(incoming.line.clone()).await {
+        true => StatusCode::ACCEPTED.into_response(),
+        false => gone(incoming.request_id()).into_response(),
     }
 }
