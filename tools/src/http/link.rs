@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::mcp::Envelope;
@@ -137,25 +138,45 @@ impl Link {
 
 /// The way of lines to the node. One that is begun is written to its end, whether or not whoever
 /// sent it still waits for that: the line after half of one would be lost with it.
-pub(super) struct Writer(Arc<tokio::sync::Mutex<WriteHalf<DuplexStream>>>);
+pub(super) struct Writer {
+    half: Arc<tokio::sync::Mutex<WriteHalf<DuplexStream>>>,
+    cut: CancellationToken,
+}
 
 impl Writer {
-    pub(super) fn new(writer: WriteHalf<DuplexStream>) -> Self {
-        Writer(Arc::new(tokio::sync::Mutex::new(writer)))
+    pub(super) fn new(half: WriteHalf<DuplexStream>) -> Self {
+        Writer { half: Arc::new(tokio::sync::Mutex::new(half)), cut: CancellationToken::new() }
     }
 
-    /// Passes a line on; false once the node is gone for good.
+    /// Passes a line on; false once the node is gone for good, or the way was cut.
     pub(super) async fn send(&self, line: Bytes) -> bool {
-        // Before the task is there: so no more than one of them is.
-        let mut writer = self.0.clone().lock_owned().await;
-        let writing = tokio::spawn(async move { writer.write_all(&line).await.is_ok() });
+        let cut = self.cut.clone();
+        // Taken before the task is there, so that there is one task at most.
+        let Some(mut half) = cut.run_until_cancelled(self.half.clone().lock_owned()).await else {
+            return false;
+        };
+        let writing = tokio::spawn(async move {
+            let written = cut.run_until_cancelled(half.write_all(&line)).await;
+            written.is_some_and(|written| written.is_ok())
+        });
         writing.await.unwrap_or(false)
     }
 
     /// Tells the node that nothing more comes.
     pub(super) async fn hang_up(&self) {
         // A node that is gone has nothing to be told.
-        let _gone = self.0.lock().await.shutdown().await;
+        let _gone = self.half.lock().await.shutdown().await;
+    }
+
+    /// Ends what is being written: nobody reads what the node says, so it may read nothing either.
+    pub(super) fn cut(&self) {
+        self.cut.cancel();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.cut();
     }
 }
 
