@@ -292,6 +292,26 @@ fn the_newest_stream_of_a_session_is_told_of_changes_also_of_those_before_it_cam
     updated(&mut watcher.stream());
 }
 
+/// HEAD was taken for a GET whose stream is not read. It was the newest then, so that the client's
+/// own was told nothing more.
+#[test]
+fn whoever_asks_for_the_head_of_a_stream_takes_nobody_s_place() {
+    let home = Home::new();
+    let door = Door::open(&home, &[]);
+    let client = Client::open(&door);
+    let subscribe = json!({"jsonrpc": "2.0", "id": 3, "method": "resources/subscribe",
+        "params": {"uri": "p2p://tasks/a"}});
+    assert_eq!(client.post(&subscribe).status, 200);
+    let mut stream = client.stream();
+    for line in ["HEAD /mcp", "HEAD /sse"] {
+        let answer = door.ask(line, &["Accept: text/event-stream", &client.session], "");
+        assert_eq!((answer.status, answer.header("content-type")), (405, None), "{line}");
+        assert!(answer.header("allow").unwrap().contains("GET"), "{line}");
+    }
+    client.submit("a");
+    assert_eq!(event(&mut stream)["params"]["uri"], "p2p://tasks/a");
+}
+
 #[test]
 fn a_request_without_a_session_is_one_worker_with_all_others_and_its_lease_runs_on_time() {
     let home = Home::new();

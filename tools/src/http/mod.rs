@@ -33,6 +33,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::ALLOW;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
@@ -106,10 +108,14 @@ impl Door {
 }
 
 fn routes(shared: Arc<Shared>, guard: Guard, sse: bool) -> Router {
-    let mcp = post(streamable::post).get(streamable::get).delete(streamable::delete);
+    // A stream that nobody reads would take the place of one that is read.
+    let no_head = async || (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, POST, DELETE")]);
+    let mcp = post(streamable::post).get(streamable::get).delete(streamable::delete).head(no_head);
     let mut routes = Router::new().route("/mcp", mcp).route(HEALTH, get(async || "ok\n"));
     if sse {
-        routes = routes.route("/sse", get(sse::get)).route(sse::MESSAGES, post(sse::post));
+        let no_head = async || (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")]);
+        routes =
+            routes.route("/sse", get(sse::get).head(no_head)).route(sse::MESSAGES, post(sse::post));
     }
     routes.layer(from_fn_with_state(Arc::new(guard), Guard::admit)).with_state(shared)
 }
