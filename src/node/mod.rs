@@ -14,6 +14,8 @@
 //! core and takes it up again from the disk before anyone is answered; from then on calls that
 //! write are refused until the disk takes a write again, and calls that read go on.
 //!
+//! Whoever wants to be told of changes rather than ask has a [`Watch`].
+//!
 //! [`attach()`] is the way in: it makes this process the node, or connects it to the one that is.
 //! Everything that differs between operating systems is in `local` and [`stdio`].
 
@@ -25,11 +27,13 @@ mod running;
 mod session;
 pub mod stdio;
 mod texts;
+mod watch;
 
 pub use attach::{AttachError, Attached, Options, attach, default_folder, find, was_stopped};
 pub use calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
 pub use local::{LocalStream, read_or_make_private, read_private, terminated};
 pub use running::Node;
 pub use session::{Hello, Session, random_worker};
+pub use watch::{Topic, Watch};
 
 pub use crate::store::Durability;

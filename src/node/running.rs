@@ -17,6 +17,7 @@ use super::committer::{Committer, Fallback, Ticket};
 use super::local::Listener;
 use super::session::{Hello, Session};
 use super::texts::Texts;
+use super::watch::{Watch, Watches};
 
 /// How often a disk that refused is tried again, at most.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -74,6 +75,7 @@ struct Inner {
     /// Whether [`Core::failed`] is set, to be asked without the lock.
     failing: AtomicBool,
     listener: Listener,
+    watches: Arc<Watches>,
 }
 
 /// The running node. Clones are the same node.
@@ -111,6 +113,7 @@ impl Node {
             closed: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             listener,
+            watches: Arc::default(),
         }));
         let fallback = Box::new(Anew(Arc::downgrade(&node.0)));
         let committer = Committer::start(store, fallback).map_err(AttachError::Thread)?;
@@ -167,6 +170,16 @@ impl Node {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.committer().commits()
+    }
+
+    /// Topics that are watched now, over all sessions.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        self.0.watches.count()
+    }
+
+    pub(super) fn watch(&self) -> Watch {
+        self.0.watches.watch()
     }
 
     fn committer(&self) -> &Committer {
@@ -228,9 +241,11 @@ impl Node {
         self.committer().probe().await
     }
 
-    /// Serves those who wait, hands over what changed and sets the alarm. Lets the core go.
+    /// Serves those who wait, tells those who watch, hands over what changed and sets the alarm.
+    /// Lets the core go.
     fn settle(&self, mut core: MutexGuard<'_, Core>, now: Now) -> Ticket {
         let gifts = core.serve_waiters(now);
+        self.0.watches.tell(&core.scheduler);
         let changes = core.scheduler.take_changes();
         for change in &changes.tasks {
             core.texts.follow(change);
@@ -349,6 +364,8 @@ impl Anew {
             let mut core = inner.core.blocking_lock();
             then(&mut core, now_since(inner.started));
             inner.failing.store(core.failed.is_some(), Ordering::Release);
+            // What was told of may never have been kept.
+            inner.watches.tell_all();
         }
     }
 }

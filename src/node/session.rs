@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::scheduler::{
-    Caller, Claimed, Filter, LeaseTerm, Mark, Marked, NothingReady, Now, P2PTask, Page,
-    PeerUpdated, Status, Submitted, Want,
+    Caller, Claimed, Filter, Ids, LeaseTerm, Mark, Marked, MemberView, NothingReady, Now, Offer,
+    P2PTask, Page, PeerUpdated, Status, Submitted, Want,
 };
 
 use super::calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
 use super::running::{Core, Gift, Node, Waiter};
+use super::watch::Watch;
 
 /// Results of dependencies that come with a task, at most, in bytes: what a worker can read.
 const MAX_DEPENDENCY_RESULTS: usize = 1024 * 1024;
@@ -319,6 +320,64 @@ impl Session {
         });
         let (payload, result) = texts.await?;
         Ok((status, Shown { task, payload, result }))
+    }
+
+    /// A workflow's counts, in the order of [`State::ALL`](crate::scheduler::State::ALL), and its
+    /// first tasks; `None` if it has no task.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn workflow(
+        &self,
+        workflow_id: &str,
+        limit: usize,
+    ) -> Result<Option<([u64; 6], Page)>, CallError> {
+        let workflow_id = workflow_id.to_owned();
+        let show = self.0.node.call(|scheduler, now| {
+            let Some(counts) = scheduler.workflow_counts(&workflow_id) else { return Ok(None) };
+            let workflow_id = Some(workflow_id);
+            let page = scheduler.list(now, &Filter { workflow_id, limit, ..Filter::default() })?;
+            Ok(Some((counts, page)))
+        });
+        show.await?
+    }
+
+    /// The workflows that came last, the newest first.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn newest_workflows(&self) -> Result<Vec<Arc<str>>, CallError> {
+        self.0.node.call(|scheduler, _| scheduler.newest_workflows()).await
+    }
+
+    /// The known ids that begin like that.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn offer(&self, ids: Ids, prefix: &str) -> Result<Offer, CallError> {
+        self.0.node.call(|scheduler, _| scheduler.offer(ids, prefix)).await
+    }
+
+    /// Counts, and the members but this peer.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn members(&self) -> Result<(Status, Vec<MemberView>), CallError> {
+        self.0.node.call(|scheduler, now| (scheduler.status(now), scheduler.members(now))).await
+    }
+
+    /// Why nothing can be given now to those who wait.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn nothing_ready(&self) -> Result<NothingReady, CallError> {
+        self.0.node.call(|scheduler, now| scheduler.nothing_ready(now)).await
+    }
+
+    /// A watch of what is shown, with no topic yet.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.0.node.watch()
     }
 
     /// Takes in a clock that a peer reported.

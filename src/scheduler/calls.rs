@@ -375,6 +375,24 @@ pub struct Page {
     pub next: Option<u64>,
 }
 
+/// Ids that can be offered to whoever began to write one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// Of tasks.
+    Tasks,
+    /// Of workflows.
+    Workflows,
+}
+
+/// The ids that begin in a certain way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// The first of them in order, at most [`limits::MAX_OFFERED`].
+    pub ids: Vec<Arc<str>>,
+    /// How many there are; `None` for more than anyone counts.
+    pub total: Option<usize>,
+}
+
 /// Counts and the clock's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {

@@ -107,7 +107,9 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    fn nothing_ready(&self, now: Now) -> NothingReady {
+    /// Why there is nothing to give.
+    #[must_use]
+    pub fn nothing_ready(&self, now: Now) -> NothingReady {
         let count = |state| self.table.in_state(state).len();
         let pending = count(State::Pending);
         if self.ready.len() > 0 {
@@ -151,6 +153,7 @@ impl P2PWorkflowScheduler {
                 self.give_back(now, key, None);
             } else {
                 self.table.entry_mut(key).waiting = Waiting::Lease(NEVER);
+                self.gathered.tasks.push(key);
                 self.settle(now, key);
             }
         }
@@ -162,6 +165,7 @@ impl P2PWorkflowScheduler {
         let until = now.monotonic.saturating_add(self.config.session_grace);
         for key in self.session_leases(worker) {
             self.table.entry_mut(key).waiting = Waiting::Lease(until);
+            self.gathered.tasks.push(key);
             self.settle(now, key);
         }
     }

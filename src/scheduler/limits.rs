@@ -24,6 +24,10 @@ pub const MAX_PAGE: usize = 100;
 pub const DEFAULT_PAGE: usize = 20;
 /// Tasks looked at for one page, so that a rare match cannot hold the lock.
 pub const MAX_PAGE_SCAN: usize = 10_000;
+/// Workflows in the list of those that came last: what a person looks through.
+pub const MAX_NEWEST_WORKFLOWS: usize = 100;
+/// Ids offered at once for one that was begun: the protocol's own limit.
+pub const MAX_OFFERED: usize = 100;
 /// Ids named in one answer to a completion; the tasks are ready all the same.
 pub const MAX_UNBLOCKED_SHOWN: usize = 100;
 /// A delay: a year, beyond which it is a mistake of units.

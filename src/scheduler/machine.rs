@@ -23,6 +23,7 @@ use super::changes::{Changes, Kept, KeptTask, TaskChange};
 use super::clock::MerkleClock;
 use super::config::Config;
 use super::members::{Heartbeat, Liveness, Members};
+use super::news::Gathered;
 use super::ownership::Hash256;
 use super::ready::Ready;
 use super::record::{Dot, Record};
@@ -73,6 +74,7 @@ pub struct P2PWorkflowScheduler {
     pub(super) attached: BTreeSet<Arc<str>>,
     pub(super) jitter: Jitter,
     pub(super) changes: Changes,
+    pub(super) gathered: Gathered,
     pub(super) conflicts: u64,
     pub(super) duplicates: u64,
     /// Specs and runs that were found to have lost, so that each counts once however often its
@@ -133,6 +135,7 @@ impl P2PWorkflowScheduler {
             attached: BTreeSet::new(),
             jitter,
             changes: Changes::default(),
+            gathered: Gathered::default(),
             conflicts: kept.conflicts,
             duplicates: kept.duplicates,
             lost_specs: BTreeSet::new(),
@@ -165,6 +168,7 @@ impl P2PWorkflowScheduler {
             self.settle(now, *key);
         }
         self.unblocked.clear();
+        self.forget_news();
     }
 
     /// This peer's id.
@@ -186,8 +190,9 @@ impl P2PWorkflowScheduler {
         &self.have
     }
 
-    /// Takes out what changed since this was last called.
+    /// Takes out what changed since this was last called. The [`News`](super::News) of it are over.
     pub fn take_changes(&mut self) -> Changes {
+        self.forget_news();
         std::mem::take(&mut self.changes)
     }
 
@@ -283,6 +288,8 @@ impl P2PWorkflowScheduler {
         };
         for key in keys {
             self.settle(now, key);
+            // Its turn may be that of another peer now.
+            self.gathered.tasks.push(key);
         }
     }
 
@@ -354,6 +361,7 @@ impl P2PWorkflowScheduler {
             entry.waiting = Waiting::Nothing;
         }
         entry.record = record;
+        self.gathered.tasks.push(key);
         self.index_lease(now, key);
         self.settle(now, key);
     }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::calls::Now;
+use super::clock::ClockOrder;
 use super::config::Config;
 use super::ownership::Candidates;
 
@@ -36,6 +37,23 @@ pub enum Liveness {
     Down,
 }
 
+/// A member as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    /// The peer's id.
+    pub peer_id: Arc<str>,
+    /// By its heartbeats; `None` for a peer that only a reported clock tells of.
+    pub liveness: Option<Liveness>,
+    /// Whether it counts as alive, by either.
+    pub alive: bool,
+    /// Whether tasks may go to it now.
+    pub takes_work: bool,
+    /// When it was last heard of, in milliseconds since the Unix epoch.
+    pub heard_at: Option<u64>,
+    /// How its last reported clock stood to this peer's, before they were merged.
+    pub clock_order: Option<ClockOrder>,
+}
+
 #[derive(Debug)]
 struct Member {
     /// The last heartbeat, if any came.
@@ -45,6 +63,10 @@ struct Member {
     turns_at: u64,
     /// Until when a reported clock makes it a candidate, on the monotonic clock.
     reported_until: u64,
+    /// When a heartbeat or a reported clock last came, on the wall clock.
+    heard_at: Option<u64>,
+    /// How the clock that was last reported stood to this peer's.
+    clock_order: Option<ClockOrder>,
 }
 
 /// This peer's view of the swarm. See the module's page.
@@ -56,13 +78,15 @@ pub(crate) struct Members {
     /// Before this point of the monotonic clock, time alone changes nothing; `u64::MAX` is never.
     /// Heartbeats only lower it; looking at all members is left to [`Members::advance`].
     next: u64,
+    /// Whether what [`Members::views`] shows changed, but for when a member was heard of.
+    pub(crate) changed: bool,
 }
 
 impl Members {
     pub(crate) fn new(me: Arc<str>) -> Self {
         let mut candidates = Candidates::default();
         candidates.insert(me.clone());
-        Members { me, members: BTreeMap::new(), candidates, next: u64::MAX }
+        Members { me, members: BTreeMap::new(), candidates, next: u64::MAX, changed: false }
     }
 
     /// Among whom tasks are ranked: this peer, and the members that are not down and take work.
@@ -82,11 +106,19 @@ impl Members {
 
     /// Members that are not down, this peer among them.
     pub(crate) fn alive(&self, now: Now) -> u64 {
-        let alive = |member: &&Member| {
-            now.monotonic < member.reported_until
-                || (member.beat.is_some() && member.liveness != Liveness::Down)
-        };
-        self.members.values().filter(alive).count() as u64 + 1
+        self.members.values().filter(|member| member.is_alive(now)).count() as u64 + 1
+    }
+
+    /// The others, in the order of their ids.
+    pub(crate) fn views(&self, now: Now) -> impl Iterator<Item = MemberView> {
+        self.members.iter().map(move |(peer, member)| MemberView {
+            peer_id: peer.clone(),
+            liveness: (member.turns_at != u64::MAX).then_some(member.liveness),
+            alive: member.is_alive(now),
+            takes_work: member.is_candidate(),
+            heard_at: member.heard_at,
+            clock_order: member.clock_order,
+        })
     }
 
     /// Whether what `peer` held is free.
@@ -116,9 +148,16 @@ impl Members {
         }) {
             return;
         }
+        let standing = |member: &Member| {
+            (member.beat.map(|beat| beat.takes_work), member.liveness, member.turns_at == u64::MAX)
+        };
+        let before = standing(member);
         member.beat = Some(beat);
         member.liveness = Liveness::Alive;
+        member.heard_at = Some(now.wall);
         member.turns_at = now.monotonic.saturating_add(config.suspect_after);
+        let changed = standing(member) != before;
+        self.changed |= changed;
         self.refresh(now, peer);
     }
 
@@ -129,17 +168,27 @@ impl Members {
         {
             member.liveness = Liveness::Suspect;
             member.turns_at = now.monotonic.saturating_add(config.down_after);
+            self.changed = true;
             self.refresh(now, peer);
         }
     }
 
-    /// A tool reported a clock for `peer`.
-    pub(crate) fn reported(&mut self, now: Now, config: &Config, peer: &Arc<str>) {
+    /// A tool reported a clock for `peer`, which stood to this peer's like that.
+    pub(crate) fn reported(
+        &mut self,
+        now: Now,
+        config: &Config,
+        peer: &Arc<str>,
+        order: ClockOrder,
+    ) {
         if *peer == self.me {
             return;
         }
         let until = now.monotonic.saturating_add(config.reported_member_timeout);
-        self.member(peer).reported_until = until;
+        let member = self.member(peer);
+        (member.reported_until, member.heard_at) = (until, Some(now.wall));
+        member.clock_order = Some(order);
+        self.changed = true;
         self.refresh(now, peer);
     }
 
@@ -150,6 +199,7 @@ impl Members {
             return;
         }
         self.member(peer).turns_at = now.monotonic.saturating_add(config.down_after);
+        self.changed = true;
         self.refresh(now, peer);
     }
 
@@ -166,13 +216,16 @@ impl Members {
             if member.liveness == Liveness::Alive && member.turns_at <= now.monotonic {
                 member.liveness = Liveness::Suspect;
                 member.turns_at = now.monotonic.saturating_add(config.down_after);
+                self.changed = true;
             }
             if member.liveness == Liveness::Suspect && member.turns_at <= now.monotonic {
                 member.liveness = Liveness::Down;
                 down.push(peer.clone());
+                self.changed = true;
             }
-            if member.reported_until <= now.monotonic {
+            if member.reported_until > 0 && member.reported_until <= now.monotonic {
                 member.reported_until = 0;
+                self.changed = true;
             }
             if !member.is_candidate() {
                 self.candidates.remove(peer);
@@ -194,6 +247,8 @@ impl Members {
             liveness: Liveness::Suspect,
             turns_at: u64::MAX,
             reported_until: 0,
+            heard_at: None,
+            clock_order: None,
         })
     }
 
@@ -212,6 +267,11 @@ impl Members {
 }
 
 impl Member {
+    fn is_alive(&self, now: Now) -> bool {
+        let beats = self.beat.is_some() && self.liveness != Liveness::Down;
+        beats || now.monotonic < self.reported_until
+    }
+
     /// Whether tasks may go to it.
     fn is_candidate(&self) -> bool {
         let beats = self.beat.is_some_and(|beat| beat.takes_work);

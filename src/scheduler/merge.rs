@@ -53,6 +53,7 @@ impl P2PWorkflowScheduler {
         let entry = self.table.entry_mut(key);
         if entry.record.held().is_some_and(|lease| lease.holder == self.peer) {
             entry.waiting = Waiting::Lease(now.monotonic.saturating_add(self.config.session_grace));
+            self.gathered.tasks.push(key);
             self.settle(now, key);
         }
     }
@@ -100,6 +101,10 @@ impl P2PWorkflowScheduler {
 
     fn replace_with_other_spec(&mut self, now: Now, key: u64, record: Record) {
         self.leave_queue(key);
+        let left = &self.table.entry(key).record.spec.workflow_id;
+        if *left != record.spec.workflow_id {
+            self.gathered.left.push(left.clone());
+        }
         self.table.unindex_spec(key);
         // The indices follow the spec, so it goes in before anything is derived from it.
         self.table.entry_mut(key).record.spec = record.spec.clone();
@@ -145,7 +150,7 @@ impl P2PWorkflowScheduler {
         self.changes.clock.extend(risen);
         let peer: Arc<str> = peer_id.into();
         let before = self.members.candidates().len();
-        self.members.reported(now, &self.config, &peer);
+        self.members.reported(now, &self.config, &peer, order);
         self.membership_changed(now, &peer, before, false);
         Ok(PeerUpdated { order, merkle_root: self.clock.merkle_root() })
     }

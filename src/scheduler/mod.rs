@@ -25,6 +25,7 @@ mod machine;
 mod mark;
 mod members;
 mod merge;
+mod news;
 mod ownership;
 mod ready;
 mod record;
@@ -41,7 +42,8 @@ pub use clock::{ClockOrder, MerkleClock, vector_root};
 pub use config::Config;
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
 pub use machine::{Jitter, P2PWorkflowScheduler};
-pub use members::{Heartbeat, Liveness};
+pub use members::{Heartbeat, Liveness, MemberView};
+pub use news::News;
 pub use ownership::{
     Candidates, Distance, HammingDistanceError, Hash256, ParseHashError,
     calculate_hamming_distance, combined_hash, task_hash, tie,

@@ -24,6 +24,7 @@ impl P2PWorkflowScheduler {
             let cyclic = self.table.cyclic.contains(&key);
             let state = entry.derive_state(cyclic, |peer| self.members.is_down(peer));
             if state != before {
+                self.gathered.tasks.push(key);
                 self.table.set_state(key, state);
                 if before == State::Blocked && state == State::Pending {
                     self.unblocked.push(key);
@@ -48,6 +49,8 @@ impl P2PWorkflowScheduler {
         for dependent in &dependents {
             self.table.entry_mut(*dependent).count_dependency(outlooks.0, outlooks.1);
         }
+        // They say what they wait for, also those that go on waiting.
+        self.gathered.tasks.extend(&dependents);
         // The first to have come is settled first, and so queued first.
         dependents.reverse();
         dependents
@@ -65,10 +68,14 @@ impl P2PWorkflowScheduler {
         let is_ready = matches!(waiting, Waiting::Turn(_)) && wake <= now.monotonic;
         let entry = self.table.entry_mut(key);
         let delayed = matches!(entry.waiting, Waiting::Delay(_));
+        let is_new = entry.waiting != waiting || entry.place.is_some() != is_ready;
         entry.waiting = waiting;
         let delays = matches!(waiting, Waiting::Delay(_));
         if delays != delayed {
             self.table.set_delayed(key, delays);
+        }
+        if is_new {
+            self.gathered.tasks.push(key);
         }
         self.table.set_wake(key, if is_ready { NEVER } else { wake });
         match is_ready {

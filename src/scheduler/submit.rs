@@ -72,6 +72,7 @@ impl P2PWorkflowScheduler {
         let outlook = entry.state.into();
         let id = entry.record.spec.task_id.clone();
         self.table.insert(key, entry);
+        self.gathered.tasks.push(key);
         self.index_lease(now, key);
         self.table.count_dependencies(key);
         let mut dependents = self.table.dependents_of(&id).to_vec();
@@ -79,6 +80,9 @@ impl P2PWorkflowScheduler {
         for dependent in dependents {
             // An unknown dependency counted as open until now.
             self.table.entry_mut(dependent).count_dependency(Outlook::Open, outlook);
+            if outlook != Outlook::Open {
+                self.gathered.tasks.push(dependent);
+            }
             self.settle(now, dependent);
         }
         for key in self.table.find_cycle(key) {

@@ -3,11 +3,13 @@
 //! Tasks are held by integer keys that rise in the order of arrival, the same that the store uses.
 //! Everything but the record is derived, and is never written anywhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::calls::State;
 use super::key_set::KeySet;
+use super::limits::MAX_NEWEST_WORKFLOWS;
 use super::ready::Place;
 use super::record::{Class, Phase, Record};
 
@@ -108,6 +110,15 @@ impl From<State> for Outlook {
     }
 }
 
+/// The tasks that belong together.
+#[derive(Debug, Default)]
+pub(crate) struct Workflow {
+    /// In the order of arrival.
+    pub(crate) tasks: Vec<u64>,
+    /// How many stand where, in the order of [`State::ALL`].
+    pub(crate) counts: [u32; 6],
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     /// By key; keys start at `first`.
@@ -119,8 +130,11 @@ pub(crate) struct Table {
     /// Tasks that wait for themselves through others. Submissions cannot make such a task; merges
     /// can.
     pub(crate) cyclic: BTreeSet<u64>,
-    /// The tasks of each workflow, in the order of arrival.
-    workflows: BTreeMap<Arc<str>, Vec<u64>>,
+    workflows: BTreeMap<Arc<str>, Workflow>,
+    /// The workflows that came last, the newest in front.
+    newest_workflows: VecDeque<Arc<str>>,
+    /// Whether those are others than when this was last looked at.
+    pub(crate) newest_changed: bool,
     by_state: [KeySet; 6],
     /// When time alone changes a task: a point of the monotonic clock, and the task.
     wakes: BTreeSet<(u64, u64)>,
@@ -202,8 +216,15 @@ impl Table {
 
     /// Enters the task's workflow and dependencies in the indices.
     pub(crate) fn index_spec(&mut self, key: u64) {
-        let spec = self.entry(key).record.spec.clone();
-        insert_sorted(self.workflows.entry(spec.workflow_id.clone()).or_default(), key);
+        let (spec, state) = (self.entry(key).record.spec.clone(), self.entry(key).state);
+        if !self.workflows.contains_key(&spec.workflow_id) {
+            self.newest_workflows.push_front(spec.workflow_id.clone());
+            self.newest_workflows.truncate(MAX_NEWEST_WORKFLOWS);
+            self.newest_changed = true;
+        }
+        let workflow = self.workflows.entry(spec.workflow_id.clone()).or_default();
+        insert_sorted(&mut workflow.tasks, key);
+        workflow.counts[state as usize] += 1;
         for id in &spec.depends_on {
             insert_sorted(self.dependents.entry(id.clone()).or_default(), key);
         }
@@ -211,9 +232,15 @@ impl Table {
 
     /// Takes the task's workflow and dependencies out of the indices, before its spec is replaced.
     pub(crate) fn unindex_spec(&mut self, key: u64) {
-        let spec = self.entry(key).record.spec.clone();
-        if let Some(tasks) = self.workflows.get_mut(&spec.workflow_id) {
-            tasks.retain(|other| *other != key);
+        let (spec, state) = (self.entry(key).record.spec.clone(), self.entry(key).state);
+        if let Some(workflow) = self.workflows.get_mut(&spec.workflow_id) {
+            workflow.tasks.retain(|other| *other != key);
+            workflow.counts[state as usize] -= 1;
+            if workflow.tasks.is_empty() {
+                self.workflows.remove(&spec.workflow_id);
+                self.newest_workflows.retain(|id| *id != spec.workflow_id);
+                self.newest_changed = true;
+            }
         }
         for id in &spec.depends_on {
             if let Some(tasks) = self.dependents.get_mut(id) {
@@ -237,9 +264,24 @@ impl Table {
         self.key_of(id).map_or(Outlook::Open, |key| self.entry(key).state.into())
     }
 
-    /// The tasks of a workflow in the order of arrival.
-    pub(crate) fn workflow(&self, id: &str) -> &[u64] {
-        self.workflows.get(id).map_or(&[], Vec::as_slice)
+    /// A workflow that has tasks.
+    pub(crate) fn workflow(&self, id: &str) -> Option<&Workflow> {
+        self.workflows.get(id)
+    }
+
+    /// The workflows that came last, the newest first, at most [`MAX_NEWEST_WORKFLOWS`].
+    pub(crate) fn newest_workflows(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.newest_workflows.iter()
+    }
+
+    /// The ids of the tasks that begin with `prefix`, in order.
+    pub(crate) fn ids_from(&self, prefix: &str) -> impl Iterator<Item = &Arc<str>> {
+        starting_with(&self.by_id, prefix)
+    }
+
+    /// The ids of the workflows that begin with `prefix`, in order.
+    pub(crate) fn workflows_from(&self, prefix: &str) -> impl Iterator<Item = &Arc<str>> {
+        starting_with(&self.workflows, prefix)
     }
 
     pub(crate) fn in_state(&self, state: State) -> &KeySet {
@@ -265,8 +307,12 @@ impl Table {
     }
 
     pub(crate) fn set_state(&mut self, key: u64, state: State) {
-        let entry = self.entry_mut(key);
-        let before = std::mem::replace(&mut entry.state, state);
+        let before = std::mem::replace(&mut self.entry_mut(key).state, state);
+        let workflow_id = self.entry(key).record.spec.workflow_id.clone();
+        if let Some(workflow) = self.workflows.get_mut(&workflow_id) {
+            workflow.counts[before as usize] -= 1;
+            workflow.counts[state as usize] += 1;
+        }
         self.by_state[before as usize].remove(key);
         self.by_state[state as usize].insert(key);
     }
@@ -329,6 +375,16 @@ impl Table {
     pub(crate) fn held_by(&self, holder: &str) -> Vec<u64> {
         self.held.get(holder).map_or_else(Vec::new, |tasks| tasks.iter().copied().collect())
     }
+}
+
+/// The ids that begin with `prefix`, in order.
+fn starting_with<'t, T>(
+    ids: &'t BTreeMap<Arc<str>, T>,
+    prefix: &str,
+) -> impl Iterator<Item = &'t Arc<str>> + use<'t, T> {
+    let prefix: Box<str> = prefix.into();
+    let from: (Bound<&str>, Bound<&str>) = (Bound::Included(&prefix), Bound::Unbounded);
+    ids.range::<str, _>(from).map(|(id, _)| id).take_while(move |id| id.starts_with(&*prefix))
 }
 
 /// Enters a key among others that rise, where it mostly comes last.

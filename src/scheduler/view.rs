@@ -1,8 +1,11 @@
 //! What callers see: one task, pages of tasks, counts.
 
-use super::calls::{Filter, Now, Page, State, Status, TaskView};
-use super::limits::{self, DEFAULT_PAGE, MAX_PAGE, MAX_PAGE_SCAN};
+use std::sync::Arc;
+
+use super::calls::{Filter, Ids, Now, Offer, Page, State, Status, TaskView};
+use super::limits::{self, DEFAULT_PAGE, MAX_OFFERED, MAX_PAGE, MAX_PAGE_SCAN};
 use super::machine::P2PWorkflowScheduler;
+use super::members::MemberView;
 use super::record::{Class, Phase};
 use super::rejection::Rejection;
 use super::table::{NEVER, Outlook, Waiting};
@@ -56,7 +59,8 @@ impl P2PWorkflowScheduler {
                 Box::new(self.table.key_of(id).into_iter().filter(move |key| *key >= from))
             }
             (None, Some(workflow_id), _) => {
-                let tasks = self.table.workflow(workflow_id);
+                let workflow = self.table.workflow(workflow_id);
+                let tasks = workflow.map_or(&[][..], |workflow| &workflow.tasks);
                 let first = tasks.partition_point(|key| *key < from);
                 Box::new(tasks[first..].iter().copied())
             }
@@ -64,6 +68,33 @@ impl P2PWorkflowScheduler {
             (None, None, None) => Box::new(self.table.keys_after(filter.after)),
         };
         Ok(self.page(now, filter, limit, keys))
+    }
+
+    /// A workflow's counts, in the order of [`State::ALL`]; `None` if it has no task.
+    #[must_use]
+    pub fn workflow_counts(&self, workflow_id: &str) -> Option<[u64; 6]> {
+        self.table.workflow(workflow_id).map(|workflow| workflow.counts.map(u64::from))
+    }
+
+    /// The workflows that came last, the newest first, at most [`limits::MAX_NEWEST_WORKFLOWS`].
+    #[must_use]
+    pub fn newest_workflows(&self) -> Vec<Arc<str>> {
+        self.table.newest_workflows().cloned().collect()
+    }
+
+    /// The known ids that begin like that.
+    #[must_use]
+    pub fn offer(&self, ids: Ids, prefix: &str) -> Offer {
+        match ids {
+            Ids::Tasks => offer(self.table.ids_from(prefix)),
+            Ids::Workflows => offer(self.table.workflows_from(prefix)),
+        }
+    }
+
+    /// The members but this peer, in the order of their ids.
+    #[must_use]
+    pub fn members(&self, now: Now) -> Vec<MemberView> {
+        self.members.views(now).collect()
     }
 
     fn page(
@@ -180,7 +211,7 @@ impl P2PWorkflowScheduler {
     /// Keys and shapes for whoever reads bodies from the store: the results of a task's
     /// dependencies, as (id, key) of those that have one.
     #[must_use]
-    pub fn dependency_results(&self, key: u64) -> Vec<(std::sync::Arc<str>, u64)> {
+    pub fn dependency_results(&self, key: u64) -> Vec<(Arc<str>, u64)> {
         let Some(entry) = self.table.get(key) else {
             return Vec::new();
         };
@@ -194,4 +225,10 @@ impl P2PWorkflowScheduler {
         })
         .collect()
     }
+}
+
+fn offer<'t>(mut ids: impl Iterator<Item = &'t Arc<str>>) -> Offer {
+    let offered: Vec<Arc<str>> = ids.by_ref().take(MAX_OFFERED).cloned().collect();
+    let more = ids.take(MAX_PAGE_SCAN).count();
+    Offer { total: (more < MAX_PAGE_SCAN).then_some(offered.len() + more), ids: offered }
 }

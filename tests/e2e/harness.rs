@@ -4,7 +4,7 @@
 //! Nothing here waits for a time to pass: it waits for a condition, and gives up after
 //! [`PATIENCE`], which only a hang reaches.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
@@ -127,7 +127,8 @@ impl Run {
 
 /// An MCP client, written by hand so that it can be as rude as a test wants it.
 ///
-/// Invariant: every request gets at most one answer, and nothing else gets any.
+/// Invariant: every request gets at most one answer, and nothing else gets any. Notifications come
+/// only to clients that [want them](Client::hear).
 pub(crate) struct Client {
     writer: Option<Box<dyn Write + Send>>,
     lines: Receiver<String>,
@@ -135,6 +136,8 @@ pub(crate) struct Client {
     outstanding: HashSet<u64>,
     /// Answers that came while another was waited for.
     early: HashMap<u64, Value>,
+    /// Notifications that came while an answer was waited for; `None` where none is wanted.
+    notices: Option<VecDeque<Value>>,
 }
 
 impl Client {
@@ -160,6 +163,7 @@ impl Client {
             last_id: 0,
             outstanding: HashSet::new(),
             early: HashMap::new(),
+            notices: None,
         }
     }
 
@@ -224,9 +228,79 @@ impl Client {
                 return Some(answer);
             }
             let message = self.message()?;
-            let other = message["id"].as_u64().unwrap_or_else(|| panic!("unasked: {message}"));
-            self.early.insert(other, message);
+            self.keep(message);
         }
+    }
+
+    /// Sets aside what is not waited for yet.
+    fn keep(&mut self, message: Value) {
+        match (message["id"].as_u64(), &mut self.notices) {
+            (Some(other), _) => {
+                self.early.insert(other, message);
+            }
+            (None, Some(notices)) if message["method"].is_string() => notices.push_back(message),
+            _ => panic!("unasked: {message}"),
+        }
+    }
+
+    /// Takes notifications from now on.
+    pub(crate) fn hear(&mut self) {
+        self.notices.get_or_insert_default();
+    }
+
+    /// The next notification.
+    pub(crate) fn notice(&mut self) -> Value {
+        self.hear();
+        loop {
+            if let Some(notice) = self.notices.as_mut().and_then(VecDeque::pop_front) {
+                return notice;
+            }
+            let message = self.message().expect("the server is there");
+            self.keep(message);
+        }
+    }
+
+    /// The notifications that came until now: what the server sent before it answered last.
+    pub(crate) fn notices(&mut self) -> Vec<Value> {
+        self.ping();
+        self.notices.as_mut().map_or_else(Vec::new, |notices| notices.drain(..).collect())
+    }
+
+    /// The address that the next notification is about, which must be an update.
+    pub(crate) fn updated(&mut self) -> String {
+        updated(&self.notice())
+    }
+
+    /// The result of a request that is no tool's.
+    pub(crate) fn ask(&mut self, method: &str, params: &Value) -> Value {
+        let id = self.request(method, params);
+        let mut answer = self.answer(id);
+        assert!(answer["result"].is_object(), "{method}: {answer}");
+        answer["result"].take()
+    }
+
+    /// The error that a request is answered with.
+    pub(crate) fn fails(&mut self, method: &str, params: &Value) -> Value {
+        let id = self.request(method, params);
+        let mut answer = self.answer(id);
+        assert!(answer["error"].is_object(), "{method}: {answer}");
+        answer["error"].take()
+    }
+
+    pub(crate) fn subscribe(&mut self, uri: &str) {
+        self.hear();
+        assert_eq!(self.ask("resources/subscribe", &json!({"uri": uri})), json!({}));
+    }
+
+    /// What a resource shows.
+    pub(crate) fn read(&mut self, uri: &str) -> Value {
+        let read = self.ask("resources/read", &json!({"uri": uri}));
+        let contents = &read["contents"][0];
+        assert_eq!(
+            (&contents["uri"], &contents["mimeType"]),
+            (&json!(uri), &json!("application/json"))
+        );
+        serde_json::from_str(contents["text"].as_str().expect("a text")).expect("JSON")
     }
 
     pub(crate) fn answer(&mut self, id: u64) -> Value {
@@ -455,6 +529,12 @@ pub(crate) fn hello() -> Value {
 /// The arguments of the plainest submission.
 pub(crate) fn task(task_id: &str) -> Value {
     json!({"task_id": task_id, "workflow_id": "w", "name": task_id, "tags": ["p2p-only"]})
+}
+
+/// The address that a notification is about, which must be an update.
+pub(crate) fn updated(notice: &Value) -> String {
+    assert_eq!(notice["method"], "notifications/resources/updated", "{notice}");
+    notice["params"]["uri"].as_str().expect("an address").to_owned()
 }
 
 /// What a tool's result says to people.

@@ -6,6 +6,7 @@ mod commands;
 mod errors;
 mod harness;
 mod hostile;
+mod http;
 mod kills;
 mod mcp_config;
 mod mcp_instructions;
@@ -14,6 +15,7 @@ mod one_node;
 mod python_client;
 mod raw_http;
 mod readme;
+mod resources;
 mod security;
 mod sessions;
 // Limits the size of files of a process that runs, which Linux alone lets others do.

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -23,6 +24,11 @@ pub(crate) const MESSAGE: [&str; 2] =
 /// A process that serves HTTP, by all its paths.
 pub(crate) struct Door {
     pub(crate) process: Process,
+    http: Http,
+}
+
+/// Where a process serves HTTP.
+pub(crate) struct Http {
     address: SocketAddr,
     log: Arc<Mutex<String>>,
 }
@@ -34,29 +40,45 @@ impl Door {
         command.args(["mcp", "start", "--transport", "sse", "--port", "0", "-vv"]).args(arguments);
         command.stderr(Stdio::piped());
         let mut process = Process::spawn(command);
+        let http = Http::of(&mut process);
+        Door { process, http }
+    }
+}
+
+impl Deref for Door {
+    type Target = Http;
+
+    fn deref(&self) -> &Http {
+        &self.http
+    }
+}
+
+impl Http {
+    /// Finds it on a process's stderr, which is a pipe.
+    pub(crate) fn of(process: &mut Process) -> Self {
         let mut stderr = BufReader::new(process.child().stderr.take().expect("a pipe"));
         let log = Arc::<Mutex<String>>::default();
         let logged = log.clone();
         thread::spawn(move || {
             let mut line = String::new();
             while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
-                logged.lock().expect("nothing panics while it holds this").push_str(&line);
+                logged.lock().expect("nothing panics while it holds the log").push_str(&line);
                 line.clear();
             }
         });
         let address = eventually("where it listens", || {
-            let log = log.lock().expect("nothing panics while it holds this");
+            let log = log.lock().expect("nothing panics while it holds the log");
             let said = |line: &str| {
                 line.strip_prefix("listening on http://")?.strip_suffix("/mcp")?.parse().ok()
             };
             log.lines().find_map(said)
         });
-        Door { process, address, log }
+        Http { address, log }
     }
 
     /// What it said on stderr so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().expect("nothing panics while it holds this").clone()
+        self.log.lock().expect("nothing panics while it holds the log").clone()
     }
 
     pub(crate) fn connect(&self) -> Connection {

@@ -1,20 +1,24 @@
 //! Relaying a client to the node of another process, and to the next one when that goes away.
 //!
 //! Lines pass as they are. What the next node must hear is remembered: how the client introduced
-//! itself, the requests that wait for an answer, and the leases that it learned of. When the
-//! connection ends, the relay attaches anew (and may become the node itself), says [`Hello`] for
-//! the same worker, introduces the client again, and repeats what was not answered. Every call may be repeated:
-//! submissions and reports are answered again without a change, and a task that was given in an
-//! answer that never came goes back to the queue first.
+//! itself, the requests that wait for an answer, the leases that it learned of, and the addresses
+//! that it watches. When the connection ends, the relay attaches anew (and may become the node
+//! itself), says [`Hello`] for the same worker, introduces the client again, and repeats what was
+//! not answered. Every call may be repeated: submissions and reports are answered again without a
+//! change, and a task that was given in an answer that never came goes back to the queue first.
+//!
+//! What changed after one node's end and before the next one heard of a subscription, nobody told.
+//! So the client is told of all that it watches once the next node watches it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rmcp::model::SubscriptionFilter;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -28,6 +32,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Requests that wait for an answer, in bytes, beyond which no more is taken from the client: a few
 /// of the longest lines.
 const MAX_UNANSWERED_BYTES: usize = 16 * 1024 * 1024;
+
+/// How a node says that it tells a listener from now on.
+const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
 /// A connection to a node.
 pub type Stream = Box<dyn Duplex>;
@@ -98,6 +105,7 @@ async fn up(
     if passed.is_err() {
         return false;
     }
+    memory.lock().hung_up = true;
     // The node answers what is under way, then hangs up as well.
     let _gone = node.shutdown().await;
     true
@@ -129,7 +137,8 @@ async fn down(
     memory: &Memory,
 ) -> bool {
     while let Some(line) = node.next().await {
-        if !memory.answered(&line) {
+        let line = memory.answered(line);
+        if line.is_empty() {
             continue;
         }
         let written = async {
@@ -157,8 +166,12 @@ struct Remembered {
     /// In the order in which they came.
     unanswered: VecDeque<Request>,
     unanswered_bytes: usize,
-    /// The worker, and the leases that it knows of.
+    /// The worker, the leases that it knows of, and what it watches.
     hello: Hello,
+    /// The requests that listen and were acknowledged.
+    listening: BTreeSet<String>,
+    /// The client asks for nothing more.
+    hung_up: bool,
     /// Requests that the client did not make, or made of another node: it gets no answer to them.
     swallow: BTreeSet<String>,
 }
@@ -169,12 +182,16 @@ struct Request {
     call: Call,
 }
 
-/// What a request's answer says of the worker's leases.
+/// What a request's answer says of the worker's leases, and of what it watches.
 #[derive(Debug, PartialEq, Eq)]
 enum Call {
     Next,
     /// A report that ends the lease of this task.
     Report(String),
+    Subscribe(String),
+    Unsubscribe(String),
+    List,
+    Listen,
     Other,
 }
 
@@ -209,30 +226,41 @@ impl Memory {
         line
     }
 
-    /// Takes note of a node's line. Returns whether it is for the client.
-    fn answered(&self, line: &[u8]) -> bool {
-        let Ok(message) = Envelope::parse(line) else { return true };
-        let Some(id) = message.answers() else { return true };
+    /// Takes note of a node's line, and returns what the client is told: mostly the same.
+    fn answered(&self, line: Vec<u8>) -> Vec<u8> {
+        let Ok(message) = Envelope::parse(&line) else { return line };
         let mut memory = self.lock();
+        let Some(id) = message.answers() else {
+            return memory.acknowledged(&message).unwrap_or(line);
+        };
         if memory.swallow.remove(id) {
-            return false;
+            let is_hello = message.result.is_some() && memory.hello.line().1 == id;
+            return if is_hello { changed(&memory.hello) } else { Vec::new() };
         }
         if let Some((_, introduction, answered)) = &mut memory.introduction
             && introduction == id
             && !*answered
         {
             *answered = true;
-            return true;
+            return line;
         }
         let Some(place) = memory.unanswered.iter().position(|request| request.id == id) else {
-            return true;
+            return line;
         };
+        if memory.unanswered[place].call == Call::Listen
+            && message.result.is_some()
+            && !memory.hung_up
+        {
+            // The node ends, not what the client asked for.
+            return Vec::new();
+        }
         if let Some(request) = memory.unanswered.remove(place) {
             memory.unanswered_bytes -= request.line.len();
             self.answered.notify_one();
+            memory.listening.remove(id);
             memory.learned(request.call, message.result);
         }
-        true
+        line
     }
 
     /// What a new node is told first: who this is, and what was not answered.
@@ -274,24 +302,56 @@ impl Remembered {
             params.and_then(|params| serde_json::from_str::<Cancelled<'_>>(params.get()).ok());
         if let Some(cancelled) = cancelled {
             self.unanswered.retain(|request| request.id != cancelled.request_id.get());
+            self.listening.remove(cancelled.request_id.get());
             self.unanswered_bytes = self.unanswered.iter().map(|request| request.line.len()).sum();
         }
     }
 
-    /// Follows the worker's leases through the answers that reached it.
+    /// A listener was acknowledged. One that was before, by an earlier node, is told of all that it
+    /// listens to instead.
+    fn acknowledged(&mut self, message: &Envelope<'_>) -> Option<Vec<u8>> {
+        #[derive(Deserialize)]
+        struct Acknowledged<'a> {
+            #[serde(borrow, rename = "_meta")]
+            meta: &'a RawValue,
+            notifications: SubscriptionFilter,
+        }
+        #[derive(Deserialize)]
+        struct Meta<'a> {
+            #[serde(borrow, rename = "io.modelcontextprotocol/subscriptionId")]
+            id: &'a RawValue,
+        }
+        message.method.as_deref().filter(|method| *method == ACKNOWLEDGED)?;
+        let params: Acknowledged<'_> = serde_json::from_str(message.params?.get()).ok()?;
+        let meta: Meta<'_> = serde_json::from_str(params.meta.get()).ok()?;
+        if self.listening.insert(meta.id.get().to_owned()) {
+            return None;
+        }
+        let of = params.notifications;
+        let uris = of.resource_subscriptions.unwrap_or_default();
+        Some(notifications(&uris, of.resources_list_changed == Some(true), Some(params.meta)))
+    }
+
+    /// Follows the worker's leases, and what it watches, through the answers that reached it.
     fn learned(&mut self, call: Call, result: Option<&RawValue>) {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct ToolResult {
             structured_content: Option<Value>,
         }
-        let content = result
-            .filter(|_| call != Call::Other)
-            .and_then(|result| serde_json::from_str::<ToolResult>(result.get()).ok())
-            .and_then(|result| result.structured_content);
-        let Some(content) = content else { return };
+        let Some(result) = result else { return };
+        let content = || serde_json::from_str::<ToolResult>(result.get()).ok()?.structured_content;
         match call {
+            Call::Subscribe(uri) => {
+                self.hello.watched.insert(uri);
+            }
+            Call::Unsubscribe(uri) => {
+                self.hello.watched.remove(&uri);
+            }
+            // Without a handshake, whoever lists does not want to be told.
+            Call::List => self.hello.listed |= self.introduction.is_some(),
             Call::Next => {
+                let Some(content) = content() else { return };
                 let id = content.pointer("/task/task_id").and_then(Value::as_str);
                 let fence = content.pointer("/lease/fence").and_then(Value::as_u64);
                 if let (Some(id), Some(fence)) = (id, fence) {
@@ -299,9 +359,11 @@ impl Remembered {
                 }
             }
             Call::Report(task_id) => {
-                self.hello.leases.remove(&task_id);
+                if content().is_some() {
+                    self.hello.leases.remove(&task_id);
+                }
             }
-            Call::Other => {}
+            Call::Listen | Call::Other => {}
         }
     }
 }
@@ -318,9 +380,20 @@ fn call_of(method: &str, params: Option<&RawValue>) -> Call {
         task_id: Option<String>,
         outcome: Option<String>,
     }
-    let params = params
-        .filter(|_| method == "tools/call")
-        .and_then(|params| serde_json::from_str::<Params>(params.get()).ok());
+    #[derive(Deserialize)]
+    struct Address {
+        uri: String,
+    }
+    let uri = || serde_json::from_str::<Address>(params?.get()).ok().map(|of| of.uri);
+    match method {
+        "resources/subscribe" => return uri().map_or(Call::Other, Call::Subscribe),
+        "resources/unsubscribe" => return uri().map_or(Call::Other, Call::Unsubscribe),
+        "resources/list" => return Call::List,
+        "subscriptions/listen" => return Call::Listen,
+        "tools/call" => {}
+        _ => return Call::Other,
+    }
+    let params = params.and_then(|params| serde_json::from_str::<Params>(params.get()).ok());
     match params {
         Some(params) if params.name == "p2p_get_next_task" => Call::Next,
         Some(Params { name, arguments: Arguments { task_id: Some(id), outcome } })
@@ -330,6 +403,31 @@ fn call_of(method: &str, params: Option<&RawValue>) -> Call {
         }
         _ => Call::Other,
     }
+}
+
+/// What tells a client that all that it watches may have changed.
+fn changed(hello: &Hello) -> Vec<u8> {
+    let uris: Vec<String> = hello.watched.iter().cloned().collect();
+    notifications(&uris, hello.listed, None)
+}
+
+fn notifications(uris: &[String], listed: bool, meta: Option<&RawValue>) -> Vec<u8> {
+    let updated = uris.iter().map(|uri| {
+        let mut params = json!({"uri": uri});
+        if let Some(meta) = meta {
+            params["_meta"] = json!(meta);
+        }
+        json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params})
+    });
+    let list = listed.then(|| {
+        let params = meta.map_or_else(|| json!({}), |meta| json!({"_meta": meta}));
+        json!({
+            "jsonrpc": "2.0",
+            "method": "notifications/resources/list_changed",
+            "params": params,
+        })
+    });
+    updated.chain(list).flat_map(|line| format!("{line}\n").into_bytes()).collect()
 }
 
 /// Lines of a stream, each with its end. One that is longer than any message passes in parts, for

@@ -1,8 +1,12 @@
-//! The Model Context Protocol: one message a line, seven tools behind it.
+//! The Model Context Protocol: one message a line, seven tools behind it, and what they show as
+//! resources.
 //!
 //! ```text
-//!   bytes ─► line ─► wire ─► rmcp ─► server ─► tools ─► the node's session
-//!   bytes ◄─ outbox ◄─ wire ◄─ rmcp ◄────┘
+//!                                             ┌► tools ──────────────┐
+//!   bytes ─► line ─► wire ─► rmcp ─► server ──┼► resources           ├─► the node's session
+//!   bytes ◄─ outbox ◄─ wire ◄─ rmcp ◄────┘    ├► completion          │
+//!               ▲                             ├► prompts             │
+//!               └─────── notifications ───────┴─ subscriptions ◄─────┘ and its watch
 //! ```
 //! rmcp keeps the protocol: versions, lifecycle, cancellation, the shape of results. `wire`
 //! replaces its transport, for four reasons: that one drops what it cannot parse without an
@@ -10,10 +14,15 @@
 //! takes each payload apart into a tree and puts it together again, which costs time, order and
 //! large numbers.
 
+mod completion;
 mod envelope;
 mod line;
 mod outbox;
+mod progress;
+mod prompts;
+mod resources;
 mod server;
+mod subscriptions;
 mod wire;
 
 use rmcp::service::{QuitReason, serve_directly_with_ct};

@@ -18,6 +18,9 @@ use super::server::{is_broken_off, take_structured};
 
 /// What a client may leave unread before no more is read from it: a few of the largest answers.
 pub const MAX_UNSENT_BYTES: usize = 4 * 1024 * 1024;
+/// What a client may leave unread before it is told of no more changes: they can wait, and a
+/// connection that was given up keeps no more than this.
+const MAX_UNSENT_BEFORE_NOTICES: usize = 64 * 1024;
 /// A buffer that one large answer has grown beyond this is given back once it is empty.
 const KEPT_CAPACITY: usize = 256 * 1024;
 /// How long a client that hung up may take to read its last answers.
@@ -73,6 +76,16 @@ impl Outbox {
     /// Waits until the client has read enough to be heard again; false once it is gone.
     pub(super) async fn room(&self) -> bool {
         self.wait(|state| state.unsent() <= MAX_UNSENT_BYTES).await
+    }
+
+    /// Waits until the client has read enough to be told of changes; false once it is gone.
+    pub(super) async fn room_for_notices(&self) -> bool {
+        self.wait(State::has_room_for_notices).await
+    }
+
+    /// See [`Outbox::room_for_notices`].
+    pub(super) fn has_room_for_notices(&self) -> bool {
+        self.lock().has_room_for_notices()
     }
 
     /// Writes what is left, as far as the client reads it.
@@ -149,6 +162,10 @@ impl Outbox {
 impl State {
     fn unsent(&self) -> usize {
         self.waiting.len() + self.writing
+    }
+
+    fn has_room_for_notices(&self) -> bool {
+        self.unsent() <= MAX_UNSENT_BEFORE_NOTICES
     }
 }
 

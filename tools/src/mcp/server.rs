@@ -1,7 +1,8 @@
-//! One client's side of the seven tools: rmcp's handler over a session of the node.
+//! One client's side of the tools, resources and prompts: rmcp's handler over a session of the
+//! node.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -9,18 +10,24 @@ use std::sync::{Mutex, OnceLock};
 use futures::FutureExt;
 use p2p_workflow_scheduler::node::{CallError, Session};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
-    CustomResult, ErrorCode, ErrorData, Implementation, InitializeRequestParams, InitializeResult,
-    JsonObject, ListToolsResult, MetaObject, PaginatedRequestParams, ServerCapabilities,
-    ServerConfig,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
+    ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetPromptRequestParams,
+    GetPromptResponse, Implementation, InitializeRequestParams, InitializeResult, JsonObject,
+    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    MetaObject, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+    ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter,
+    UnsubscribeRequestParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::wire::FromWire;
-use crate::tools::{self, Answer, commands};
+use super::progress::Reporter;
+use super::subscriptions::{self, Subscriptions};
+use super::wire::{FromWire, Notices};
+use super::{completion, prompts, resources};
+use crate::tools::{self, Answer, Report, commands};
 
 /// The prefix of the methods in which our own clients and this server tell each other more than the
 /// protocol has: who connects, and people's commands.
@@ -46,6 +53,12 @@ pub struct Hello {
     /// Whether the worker is only a name that short connections have in common.
     #[serde(default)]
     pub shared: bool,
+    /// The addresses that it watches since an earlier node.
+    #[serde(default)]
+    pub watched: BTreeSet<String>,
+    /// Whether it is told of changes of the list since then.
+    #[serde(default)]
+    pub listed: bool,
 }
 
 impl Hello {
@@ -64,20 +77,26 @@ impl Hello {
 type Attach = Box<dyn FnOnce(Option<Hello>) -> Session + Send>;
 type Stop = Box<dyn Fn() + Send + Sync>;
 
-/// Serves the seven tools to one client.
+/// Serves the tools, resources and prompts to one client.
 ///
 /// The session behind it begins with the client's first word; whoever runs the server ends it.
 pub struct Server {
     attach: Mutex<Option<Attach>>,
     session: OnceLock<Session>,
     stop: Option<Stop>,
+    subscriptions: Subscriptions,
 }
 
 impl Server {
     /// A server whose session is made by `attach`: at [`Hello`], at `initialize`, or at the first
     /// call of a client that follows the protocol without either.
     pub fn new(attach: impl FnOnce(Option<Hello>) -> Session + Send + 'static) -> Self {
-        Server { attach: Mutex::new(Some(Box::new(attach))), session: OnceLock::new(), stop: None }
+        Server {
+            attach: Mutex::new(Some(Box::new(attach))),
+            session: OnceLock::new(),
+            stop: None,
+            subscriptions: Subscriptions::default(),
+        }
     }
 
     /// Listens to [`Hello`], and answers people's commands as well, which are no tools:
@@ -97,10 +116,22 @@ impl Server {
         })
     }
 
-    fn hello(&self, params: Option<Value>) -> Result<CustomResult, ErrorData> {
-        let hello = serde_json::from_value(params.unwrap_or_default());
-        let hello = hello.map_err(|error| ErrorData::invalid_params(error.to_string(), None))?;
-        self.begin(Some(hello));
+    fn hello(
+        &self,
+        params: Option<Value>,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let hello = serde_json::from_value::<Hello>(params.unwrap_or_default());
+        let mut hello =
+            hello.map_err(|error| ErrorData::invalid_params(error.to_string(), None))?;
+        let (watched, listed) = (std::mem::take(&mut hello.watched), hello.listed);
+        let session = self.begin(Some(hello));
+        for uri in watched {
+            self.subscriptions.subscribe(session, notices(context)?, &uri)?;
+        }
+        if listed {
+            self.subscriptions.has_listed(session, notices(context)?);
+        }
         Ok(CustomResult::new(json!({})))
     }
 
@@ -128,7 +159,14 @@ impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let name = Implementation::new("ipfs-accelerate", env!("CARGO_PKG_VERSION"))
             .with_title("IPFS Accelerate: peer-to-peer tasks");
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_resources_list_changed()
+            .enable_prompts()
+            .enable_completions();
+        ServerConfig::new(capabilities.build())
             .with_server_info(name)
             .with_instructions(INSTRUCTIONS.trim_end())
     }
@@ -175,8 +213,12 @@ impl ServerHandler for Server {
                 () = hangup(wire) => {}
             }
         };
+        let reporter = wire.and_then(|wire| Reporter::of(&context.meta, &wire.notices));
+        let report = reporter.map(|reporter| move |progress| reporter.report(progress));
+        let report = report.as_ref().map(|report| report as Report<'_>);
+        let session = || self.begin(None);
         // On the heap: rmcp moves what it spawns several times, and this would be most of it.
-        let call = Box::pin(tools::call(&request.name, || self.begin(None), &arguments, cancelled));
+        let call = Box::pin(tools::call(&request.name, session, &arguments, cancelled, report));
         let result = match AssertUnwindSafe(call).catch_unwind().await {
             Ok(_) if broken_off.into_inner() => not_to_be_sent(),
             Ok(Some(Ok(answer))) => result(answer, wire)?,
@@ -187,21 +229,131 @@ impl ServerHandler for Server {
         Ok(result.into())
     }
 
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        introduced(&context)?;
+        guarded(async {
+            let session = self.begin(None);
+            // Before it looks, so that it hears of all that comes after.
+            if context.peer.peer_info().is_some() {
+                self.subscriptions.has_listed(session, notices(&context)?);
+            }
+            resources::list(session).await
+        })
+        .await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        introduced(&context)?;
+        Ok(resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        introduced(&context)?;
+        let read = guarded(async { resources::read(self.begin(None), &request.uri).await });
+        read.await.map(Into::into)
+    }
+
+    // Deprecated by 2026-07-28, which most clients do not speak yet.
+    #[allow(deprecated)]
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        introduced(&context)?;
+        guarded(async {
+            self.subscriptions.subscribe(self.begin(None), notices(&context)?, &request.uri)
+        })
+        .await
+    }
+
+    // As above.
+    #[allow(deprecated)]
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        introduced(&context)?;
+        self.subscriptions.unsubscribe(&request.uri)
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(subscriptions::accepted(requested))
+    }
+
+    async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
+        let context = subscription.request_context();
+        introduced(context)?;
+        let ended = async {
+            tokio::select! {
+                () = context.ct.cancelled() => {}
+                () = hangup(context.extensions.get()) => {}
+            }
+        };
+        let filters = (&context.id, subscription.requested(), subscription.accepted());
+        guarded(async {
+            let notices = notices(context)?;
+            self.subscriptions.listen(self.begin(None), notices, filters, ended).await
+        })
+        .await
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        introduced(&context)?;
+        guarded(async { completion::complete(self.begin(None), request).await }).await
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        introduced(&context)?;
+        Ok(prompts::list())
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        introduced(&context)?;
+        prompts::get(&request.name, request.arguments).map(Into::into)
+    }
+
     async fn on_custom_request(
         &self,
         request: CustomRequest,
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         // rmcp takes a request that it knows, with params that it does not, for one of ours.
-        if request.method == "initialize" {
-            let text =
-                "initialize takes {protocolVersion, capabilities, clientInfo: {name, version}}";
-            return Err(ErrorData::invalid_params(text, None));
+        if let Some((method, params)) = PARAMS.iter().find(|(name, _)| *name == request.method) {
+            return Err(ErrorData::invalid_params(format!("{method} takes {params}"), None));
         }
         let unknown = || ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method.clone(), None);
         let stop = self.stop.as_ref().ok_or_else(unknown)?;
         if request.method == Hello::METHOD {
-            return self.hello(request.params);
+            return self.hello(request.params, &context);
         }
         introduced(&context)?;
         let result = match AssertUnwindSafe(self.command(stop, &request)).catch_unwind().await {
@@ -218,6 +370,23 @@ impl ServerHandler for Server {
     }
 }
 
+/// What requests take that cannot go without params.
+const PARAMS: [(&str, &str); 7] = [
+    ("initialize", "{protocolVersion, capabilities, clientInfo: {name, version}}"),
+    ("resources/read", "{uri}"),
+    ("resources/subscribe", "{uri}"),
+    ("resources/unsubscribe", "{uri}"),
+    ("subscriptions/listen", "{notifications: {resourceSubscriptions, resourcesListChanged}}"),
+    ("prompts/get", "{name, arguments}, the arguments an object of texts"),
+    ("completion/complete", "{ref: {type, uri or name}, argument: {name, value}}"),
+];
+
+/// The result of serving a request; a panic is answered too.
+async fn guarded<T>(serving: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
+    let served = AssertUnwindSafe(serving).catch_unwind().await;
+    served.unwrap_or_else(|_| Err(ErrorData::internal_error(INTERNAL, None)))
+}
+
 /// Requests before `initialize` are refused, unless each says itself what a handshake would have.
 fn introduced(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
     let introduced =
@@ -226,6 +395,14 @@ fn introduced(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
         true => Ok(()),
         false => Err(ErrorData::invalid_request("send initialize first", None)),
     }
+}
+
+/// How to tell the client of changes.
+fn notices(context: &RequestContext<RoleServer>) -> Result<&Notices, ErrorData> {
+    let wire = context.extensions.get::<FromWire>();
+    wire.map(|wire| &wire.notices).ok_or_else(|| {
+        ErrorData::internal_error("this connection does not take notifications", None)
+    })
 }
 
 /// Waits until the client says that it will send nothing more.

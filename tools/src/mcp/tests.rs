@@ -123,7 +123,9 @@ async fn a_client_connects_and_is_told_what_to_do() {
     let result = &answer["result"];
     assert_eq!(result["protocolVersion"], "2025-06-18");
     assert_eq!(result["serverInfo"]["name"], "ipfs-accelerate");
-    assert_eq!(result["capabilities"], json!({"tools": {}}));
+    let resources = json!({"subscribe": true, "listChanged": true});
+    let declared = json!({"tools": {}, "resources": resources, "prompts": {}, "completions": {}});
+    assert_eq!(result["capabilities"], declared);
     assert!(result["instructions"].as_str().unwrap().len() <= 900);
     let tools = client.ask("tools/list", json!({})).await;
     assert_eq!(tools["result"]["tools"].as_array().unwrap().len(), 7);
@@ -259,7 +261,8 @@ async fn faults_of_the_protocol_are_json_rpc_errors() {
         ("tools/call", json!({}), -32602),
         ("tools/list", json!("all"), -32600),
         ("initialize", json!({}), -32602),
-        ("resources/subscribe", json!({"uri": "p2p://status"}), -32601),
+        ("resources/subscribe", json!({"url": "p2p://status"}), -32602),
+        ("resources/read", json!({"uri": "p2p://nothing"}), -32002),
         ("logging/setLevel", json!({"level": "info"}), -32601),
         ("tasks/get", json!({"taskId": "t"}), -32601),
         ("unheard/of", json!({}), -32601),
@@ -389,7 +392,7 @@ async fn a_client_of_ours_says_whose_leases_it_goes_on_with() {
     let server = server.with_commands(|| ());
     let mut client = Client::of(server, node, folder);
     let leases = [("t".to_owned(), 7)].into();
-    let hello = Hello { worker: "worker-1".into(), leases, shared: false };
+    let hello = Hello { worker: "worker-1".into(), leases, ..Hello::default() };
     let wrong = json!({"worker": 5});
     assert_eq!(client.ask(Hello::METHOD, wrong).await["error"]["code"], -32602);
     let (line, id) = hello.line();

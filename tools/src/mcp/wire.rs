@@ -21,7 +21,7 @@ use p2p_workflow_scheduler::scheduler::Rejection;
 use rmcp::RoleServer;
 use rmcp::model::{
     ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, GetExtensions, RequestId,
-    ServerJsonRpcMessage,
+    ServerJsonRpcMessage, ServerNotification,
 };
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -54,7 +54,37 @@ pub(super) struct FromWire {
     pub(super) arguments: Option<Arc<str>>,
     /// The client will send nothing more.
     pub(super) hangup: CancellationToken,
+    /// How to tell the client what it did not ask for just now.
+    pub(super) notices: Notices,
     _ticket: Arc<Ticket>,
+}
+
+/// The way of notifications: straight into the outbox, so that what is sent before an answer
+/// leaves before it.
+#[derive(Clone)]
+pub(super) struct Notices(Arc<Outbox>);
+
+impl Notices {
+    /// Waits until the client has read most of what it was sent; false once it is gone.
+    pub(super) async fn room(&self) -> bool {
+        self.0.room_for_notices().await
+    }
+
+    /// Whether the client has read most of what it was sent.
+    pub(super) fn has_room(&self) -> bool {
+        self.0.has_room_for_notices()
+    }
+
+    /// Sends a notification. Returns whether the client is there.
+    pub(super) fn send(&self, notification: ServerNotification) -> bool {
+        match self.0.push(ServerJsonRpcMessage::notification(notification)) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "the client cannot be told");
+                false
+            }
+        }
+    }
 }
 
 /// The transport. Dropped, it stops writing.
@@ -156,8 +186,12 @@ impl<R> Wire<R> {
                     self.introduced = Some(served.clone());
                     ticket.served = Some(served.drop_guard());
                 }
-                let hangup = self.hangup.clone();
-                let beside = FromWire { arguments, hangup, _ticket: Arc::new(ticket) };
+                let beside = FromWire {
+                    arguments,
+                    hangup: self.hangup.clone(),
+                    notices: Notices(self.outbox.clone()),
+                    _ticket: Arc::new(ticket),
+                };
                 request.extensions_mut().insert(beside);
                 Ok(Some(ClientJsonRpcMessage::request(request, id)))
             }

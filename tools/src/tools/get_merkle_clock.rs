@@ -42,7 +42,12 @@ pub(super) async fn call<'s>(
     arguments: &str,
 ) -> Result<Answer, CallError> {
     let Input {} = parse(arguments)?;
-    Ok(shape(session().clock().await?))
+    clock(session()).await
+}
+
+/// This peer's clock.
+pub(super) async fn clock(session: &Session) -> Result<Answer, CallError> {
+    Ok(shape(session.clock().await?))
 }
 
 fn shape(clock: ClockView) -> Answer {

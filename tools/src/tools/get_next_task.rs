@@ -1,8 +1,9 @@
 //! `p2p_get_next_task`: gives the caller a task to run, waiting for one if asked to.
 
+use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use p2p_workflow_scheduler::node::{CallError, Given, Next, Session};
 use p2p_workflow_scheduler::scheduler::limits::MAX_LEASE;
@@ -13,14 +14,19 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::Answer;
 use super::fields::{json, millis, names, parse, shown, tags};
 use super::schema::{self, Effect};
+use super::{Answer, Progress, Report};
 
 pub(super) const NAME: &str = "p2p_get_next_task";
 
 /// The longest wait, in milliseconds: many clients give a call up after 60 seconds.
 const MAX_WAIT: u64 = 50_000;
+/// When a call first says that it waits: soon, but not where a task comes at once.
+const FIRST_REPORT: Duration = Duration::from_millis(500);
+/// How often it does so again: a person sees that it is alive, and its client's time-out starts
+/// anew.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -133,12 +139,40 @@ pub(super) async fn call<'s>(
     session: impl FnOnce() -> &'s Session,
     arguments: &str,
     cancelled: impl Future<Output = ()> + Send,
+    report: Option<Report<'_>>,
 ) -> Result<Answer, CallError> {
     let (want, wait) = parse::<Input>(arguments)?.want()?;
-    Ok(match session().next(want, wait, cancelled).await? {
+    let session = session();
+    let next = session.next(want, wait, cancelled);
+    let next = match report {
+        None => next.await,
+        Some(report) => tokio::select! {
+            biased;
+            next = next => next,
+            never = keep_reporting(session, wait, report) => match never {},
+        },
+    };
+    Ok(match next? {
         Next::Given(given) => given_shape(*given),
         Next::Nothing(nothing) => nothing_shape(nothing),
     })
+}
+
+/// Says again and again why there is no task yet.
+async fn keep_reporting(session: &Session, wait: Duration, report: Report<'_>) -> Infallible {
+    let asked = Instant::now();
+    tokio::time::sleep(FIRST_REPORT).await;
+    loop {
+        match session.nothing_ready().await {
+            // Never more than all of it, where the last report is late.
+            Ok(NothingReady { reason, .. }) => {
+                report(Progress { waited: asked.elapsed().min(wait), wait, why: reason });
+            }
+            // The call itself says so in a moment.
+            Err(error) => tracing::debug!(%error, "a wait cannot tell why"),
+        }
+        tokio::time::sleep(REPORT_INTERVAL).await;
+    }
 }
 
 impl Input {

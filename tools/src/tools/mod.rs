@@ -2,7 +2,7 @@
 //! call of the session, shape), its tests.
 //!
 //! Seven, always: agents pay for every tool in every prompt. What is new becomes an optional
-//! field, a resource or a command.
+//! field, a resource or a command. [`views`] has what resources show, in the tools' own shapes.
 
 mod check_workflow_tags;
 pub(crate) mod commands;
@@ -14,8 +14,10 @@ mod scheduler_status;
 mod schema;
 mod submit_task;
 mod update_peer_state;
+pub(crate) mod views;
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use p2p_workflow_scheduler::node::{CallError, Session};
 use rmcp::model::Tool;
@@ -35,9 +37,12 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn new(output: &impl Serialize, text: String) -> Self {
-        let structured = serde_json::to_string(output).expect("outputs have text keys only");
-        Answer { structured, text }
+        Answer { structured: json_text(output), text }
     }
+}
+
+fn json_text(output: &impl Serialize) -> String {
+    serde_json::to_string(output).expect("outputs have text keys only")
 }
 
 /// Every tool, as `tools/list` shows it.
@@ -56,17 +61,32 @@ pub(crate) fn definitions() -> &'static [Tool] {
     &*DEFINITIONS
 }
 
-/// Calls a tool; `None` if there is none of this name. A wait ends early when `cancelled` does.
+/// How far a call is that waits.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) waited: Duration,
+    /// How long it waits at most.
+    pub(crate) wait: Duration,
+    /// What it waits for.
+    pub(crate) why: String,
+}
+
+/// Takes the progress of a call, now and then.
+pub(crate) type Report<'r> = &'r (dyn Fn(Progress) + Send + Sync);
+
+/// Calls a tool; `None` if there is none of this name. A wait ends early when `cancelled` does, and
+/// says how far it is, if somebody asked.
 pub(crate) async fn call<'s>(
     name: &str,
     session: impl FnOnce() -> &'s Session,
     arguments: &str,
     cancelled: impl Future<Output = ()> + Send,
+    report: Option<Report<'_>>,
 ) -> Option<Result<Answer, CallError>> {
     Some(match name {
         scheduler_status::NAME => scheduler_status::call(session, arguments).await,
         submit_task::NAME => submit_task::call(session, arguments).await,
-        get_next_task::NAME => get_next_task::call(session, arguments, cancelled).await,
+        get_next_task::NAME => get_next_task::call(session, arguments, cancelled, report).await,
         mark_task_complete::NAME => mark_task_complete::call(session, arguments).await,
         check_workflow_tags::NAME => check_workflow_tags::call(arguments),
         update_peer_state::NAME => update_peer_state::call(session, arguments).await,

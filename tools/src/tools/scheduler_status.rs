@@ -74,7 +74,7 @@ struct Output {
 
 /// Times are milliseconds since 1970.
 #[derive(Serialize, JsonSchema)]
-struct Task {
+pub(super) struct Task {
     task_id: Arc<str>,
     workflow_id: Arc<str>,
     name: String,
@@ -134,7 +134,7 @@ pub(super) async fn call<'s>(
     let session = session();
     let output = |status| Output::new(status, session.commits());
     match asked {
-        Asked::Counts => Ok(counts_shape(output(session.status().await?))),
+        Asked::Counts => counts(session).await,
         Asked::Task(task_id) => {
             let (status, shown) = session.show(&task_id).await?;
             Ok(task_shape(output(status), shown))
@@ -144,6 +144,12 @@ pub(super) async fn call<'s>(
             Ok(page_shape(output(status), page.tasks, page.next))
         }
     }
+}
+
+/// The counts, as without a filter.
+pub(super) async fn counts(session: &Session) -> Result<Answer, CallError> {
+    let status = session.status().await?;
+    Ok(counts_shape(Output::new(status, session.commits())))
 }
 
 enum Asked {
@@ -207,10 +213,7 @@ fn counts_shape(output: Output) -> Answer {
 
 fn task_shape(mut output: Output, shown: Shown) -> Answer {
     let text = task_text(&shown);
-    let mut task = Task::new(shown.task);
-    task.payload = shown.payload.as_deref().map(json);
-    task.result = shown.result.as_deref().map(json);
-    output.tasks = Some(vec![task]);
+    output.tasks = Some(vec![Task::whole(shown)]);
     Answer::new(&output, text)
 }
 
@@ -255,7 +258,15 @@ impl Output {
 }
 
 impl Task {
-    fn new(task: TaskView) -> Self {
+    /// With its texts.
+    pub(super) fn whole(shown: Shown) -> Self {
+        let mut task = Task::new(shown.task);
+        task.payload = shown.payload.as_deref().map(json);
+        task.result = shown.result.as_deref().map(json);
+        task
+    }
+
+    pub(super) fn new(task: TaskView) -> Self {
         Task {
             task_id: task.task_id,
             workflow_id: task.workflow_id,

@@ -45,11 +45,22 @@ struct Output {
 
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Order {
+pub(super) enum Order {
     Before,
     After,
     Equal,
     Concurrent,
+}
+
+impl From<ClockOrder> for Order {
+    fn from(order: ClockOrder) -> Self {
+        match order {
+            ClockOrder::Before => Order::Before,
+            ClockOrder::After => Order::After,
+            ClockOrder::Equal => Order::Equal,
+            ClockOrder::Concurrent => Order::Concurrent,
+        }
+    }
 }
 
 pub(super) fn definition() -> Tool {
@@ -75,12 +86,13 @@ pub(super) async fn call<'s>(
 }
 
 fn shape(peer_id: String, updated: PeerUpdated) -> Answer {
-    let (order, meaning) = match updated.order {
-        ClockOrder::Before => (Order::Before, "it knew less than this peer"),
-        ClockOrder::After => (Order::After, "it knew more than this peer"),
-        ClockOrder::Equal => (Order::Equal, "it knows the same as this peer"),
-        ClockOrder::Concurrent => (Order::Concurrent, "each knew something that the other did not"),
+    let meaning = match updated.order {
+        ClockOrder::Before => "it knew less than this peer",
+        ClockOrder::After => "it knew more than this peer",
+        ClockOrder::Equal => "it knows the same as this peer",
+        ClockOrder::Concurrent => "each knew something that the other did not",
     };
+    let order = updated.order.into();
     let root = &updated.merkle_root;
     let text =
         format!("Peer {peer_id} is known for 300 seconds; {meaning}. Our root is now {root}.");
