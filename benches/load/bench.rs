@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::client::Client;
 use crate::cycles::calls;
 use crate::floor;
+use crate::http::HttpServer;
 use crate::series::Series;
 
 /// How a run goes about it.
@@ -38,13 +39,31 @@ pub(crate) enum Durability {
 impl Bench {
     /// Starts the product on the store of that name, which is made where it does not exist.
     pub(crate) fn product(&self, store: &str, durability: Durability) -> io::Result<Client> {
+        Client::start(&mut self.command(store, durability))
+    }
+
+    /// Starts the product behind HTTP.
+    pub(crate) fn http_product(
+        &self,
+        store: &str,
+        durability: Durability,
+    ) -> io::Result<HttpServer> {
+        HttpServer::start(self.command(store, durability).args([
+            "--transport",
+            "http",
+            "--port",
+            "0",
+        ]))
+    }
+
+    fn command(&self, store: &str, durability: Durability) -> Command {
         let mut command = Command::new(&self.server);
         command.args(["mcp", "start", "--data-dir"]);
         command.arg(self.dir.path().join(store));
         if let Durability::Relaxed = durability {
             command.args(["--durability", "relaxed"]);
         }
-        Client::start(&mut command)
+        command
     }
 
     /// Starts the trivial server.

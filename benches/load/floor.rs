@@ -41,7 +41,7 @@ pub(crate) fn serve() -> io::Result<()> {
     })
 }
 
-struct Floor;
+pub(crate) struct Floor;
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {

@@ -11,6 +11,8 @@ mod client;
 mod cycles;
 mod disk;
 mod floor;
+mod http;
+mod http_scenarios;
 mod machine;
 mod report;
 mod scenarios;
@@ -41,6 +43,9 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> io::Result<()> {
     if options.floor_server {
         return floor::serve();
+    }
+    if options.floor_http_server {
+        return http::serve();
     }
     let bench = options.bench()?;
     let mut report = Report::default();
@@ -80,6 +85,10 @@ struct Options {
     /// Be the trivial MCP server that the product is compared with
     #[arg(long, hide = true)]
     floor_server: bool,
+
+    /// Be the trivial MCP server over HTTP
+    #[arg(long, hide = true)]
+    floor_http_server: bool,
 
     /// Accepted because `cargo bench` passes it to every benchmark
     #[arg(long, hide = true)]

@@ -10,6 +10,7 @@ use crate::bench::{Bench, Durability};
 use crate::client::Client;
 use crate::cycles::{Cycles, calls, cycles};
 use crate::disk::SyncFloor;
+use crate::http_scenarios;
 use crate::machine;
 use crate::report::{Bound, Compared, Report, Unit, count, mebibytes};
 use crate::series::Series;
@@ -34,6 +35,8 @@ pub(crate) enum Scenario {
     Relaxed,
     /// The calls that write nothing
     ReadOnly,
+    /// HTTP: one caller, many sessions, a flood
+    Http,
     /// Starting with an empty store
     Start,
     /// A large backlog: cycles, memory, starting
@@ -48,6 +51,7 @@ impl Scenario {
         Self::Durable,
         Self::Relaxed,
         Self::ReadOnly,
+        Self::Http,
         Self::Start,
         Self::Backlog,
     ];
@@ -63,6 +67,11 @@ impl Scenario {
             Self::Durable => durable(bench, report),
             Self::Relaxed => relaxed(bench, report),
             Self::ReadOnly => read_only(bench, report),
+            Self::Http => {
+                http_scenarios::one_caller(bench, report)?;
+                http_scenarios::many_sessions(bench, report)?;
+                http_scenarios::flood(bench, report)
+            }
             Self::Start => stores::start(bench, report),
             Self::Backlog => stores::backlog(bench, report),
         }

@@ -1,15 +1,22 @@
 //! The built binary, run as a process, seen from outside: what it prints where, and how it exits.
 
+mod client_files;
+mod clients_document;
 mod commands;
 mod errors;
 mod harness;
 mod hostile;
+mod http;
 mod kills;
+mod mcp_config;
+mod mcp_instructions;
 mod mcp_json;
 mod one_node;
 mod python_client;
+mod raw_http;
 mod readme;
 mod resources;
+mod security;
 mod sessions;
 // Limits the size of files of a process that runs, which Linux alone lets others do.
 #[cfg(target_os = "linux")]

@@ -2,10 +2,12 @@
 
 use crate::harness::Home;
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["mcp"],
     &["mcp", "start"],
+    &["mcp", "config"],
+    &["mcp", "instructions"],
     &["p2p-workflow"],
     &["p2p-workflow", "status"],
     &["p2p-workflow", "submit"],

@@ -43,9 +43,13 @@ impl Host {
         stop: CancellationToken,
         hello: Option<Hello>,
     ) {
-        if let Some(session) = serve(self.node.clone(), reader, writer, stop, hello).await {
-            end(&session).await;
-        }
+        let serving = async {
+            if let Some(session) = serve(self.node.clone(), reader, writer, stop, hello).await {
+                end(&session).await;
+            }
+        };
+        // Whoever calls this need not wait for its end before the node is closed.
+        self.connections.track_future(serving).await;
     }
 
     /// A connection to the node from within its process.

@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use ipfs_accelerate::cli::{self, Attach, Cli, Doors, Durability, GlobalOptions};
 use ipfs_accelerate::client::ConnectError;
 use ipfs_accelerate::host::Host;
-use ipfs_accelerate::http::{Door, guard::Guard};
+use ipfs_accelerate::http::Door;
 use ipfs_accelerate::relay::Stream;
 use ipfs_accelerate::start::{self, Way};
 use p2p_workflow_scheduler::node::{self, AttachError, stdio};
@@ -51,7 +52,7 @@ async fn connect(
 async fn serve(options: &GlobalOptions, doors: &Doors) -> Result<(), ConnectError> {
     let options = node_options(options)?;
     let http = match doors.http() {
-        Some(address) => Some(listen(address, doors).await?),
+        Some(address) => Some(listen(address, doors, &options.folder).await?),
         None => None,
     };
     let closed = |error: std::io::Error| {
@@ -78,8 +79,9 @@ async fn serve(options: &GlobalOptions, doors: &Doors) -> Result<(), ConnectErro
     served
 }
 
-async fn listen(address: SocketAddr, doors: &Doors) -> Result<Door, ConnectError> {
-    let guard = Guard::new(address.ip(), Vec::new(), Vec::new(), None);
+async fn listen(address: SocketAddr, doors: &Doors, folder: &Path) -> Result<Door, ConnectError> {
+    let guard = doors.guard(folder);
+    let (guard, token) = guard.map_err(|error| ConnectError::CannotOpen(Box::new(error)))?;
     let refused = |error: std::io::Error| {
         let text = format!("cannot listen on {address}: {error}. Choose another --port.");
         ConnectError::CannotOpen(text.into())
@@ -89,6 +91,9 @@ async fn listen(address: SocketAddr, doors: &Doors) -> Result<Door, ConnectError
     anstream::eprintln!("listening on http://{address}/mcp");
     if doors.sse() {
         anstream::eprintln!("listening on http://{address}/sse");
+    }
+    if let Some(path) = token {
+        anstream::eprintln!("clients send the token in {}", path.display());
     }
     Ok(door)
 }

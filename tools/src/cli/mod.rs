@@ -3,7 +3,7 @@
 //! ```text
 //! main ── Cli::parse ──► run ──┬─► serve(options, doors)        mcp start
 //!                              ├─► connect(options) ─► Client   p2p-workflow …, node stop
-//!                              └─► (text alone)                 completions, man
+//!                              └─► (text alone)                 mcp config, completions, man
 //! ```
 //!
 //! A command is a client of the node like any other: it calls the tools over a stream that
@@ -15,6 +15,7 @@
 //! people are shown, tests.
 
 mod duration;
+mod mcp;
 mod node;
 mod p2p_workflow;
 mod render;
@@ -29,6 +30,7 @@ use anstream::AutoStream;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use tracing_subscriber::EnvFilter;
 
+use self::mcp::{Config, Instructions};
 use self::node::NodeCommand;
 use self::p2p_workflow::WorkflowCommand;
 use self::shell::{Completions, Man};
@@ -44,7 +46,7 @@ Examples:
   ipfs-accelerate p2p-workflow status        what is in the queue
   ipfs-accelerate p2p-workflow submit --help
 
-Exit codes: 0 done, 1 rejected by the scheduler, 2 wrong usage, 3 the node failed.")]
+Exit codes: 0 done, 1 rejected by the scheduler, 2 wrong usage, 3 the node or a file failed.")]
 pub struct Cli {
     #[command(flatten)]
     options: GlobalOptions,
@@ -117,6 +119,10 @@ enum Command {
 enum McpCommand {
     /// Serve MCP on stdin and stdout, or over HTTP
     Start(Doors),
+    /// Print what an agent's configuration says of the server, or write it there
+    Config(Config),
+    /// Print for agents how to use the queue, or write it into AGENTS.md
+    Instructions(Instructions),
 }
 
 /// Runs one command to its exit code.
@@ -158,6 +164,8 @@ async fn execute<S: Duplex + 'static>(
             serve(options, &doors).await?;
             Ok(String::new())
         }
+        Command::Mcp(McpCommand::Config(config)) => config.run(options),
+        Command::Mcp(McpCommand::Instructions(instructions)) => instructions.run(),
         Command::Workflow(command) => {
             let stream = connect(options, Attach::Any).await?;
             command.run(&mut Client::attach(stream).await?).await

@@ -1,8 +1,14 @@
 //! `mcp start`: by which doors agents come in.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::{Args, ValueEnum, ValueHint};
+
+use crate::http::guard::Guard;
+use crate::http::names::{Host, Origin};
+use crate::http::tokens::{TokenFileError, Tokens};
 
 /// How `mcp start` is reached.
 #[derive(Clone, Debug, Args)]
@@ -19,13 +25,28 @@ pub struct Doors {
     #[arg(hide_possible_values = true, value_name = "stdio|http|sse")]
     transport: Vec<Transport>,
 
-    /// Where HTTP listens; a token is needed anywhere but on a loopback address
+    /// Where HTTP listens; anywhere but on a loopback address a token is needed
     #[arg(long, value_parser = address, default_value = "127.0.0.1", value_name = "ADDRESS")]
     host: IpAddr,
 
     /// Where HTTP listens; 0 for a free port, which is then named on stderr
     #[arg(long, default_value_t = 9000)]
     port: u16,
+
+    /// Who is let in over HTTP: a file of lines NAME ROLE TOKEN, with the roles read, work and
+    /// admin. Without it whoever reaches a loopback address is let in, and elsewhere a token that
+    /// is made in the data directory
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = PathBufValueParser::new().try_map(|path| Tokens::of_file(&path)))]
+    token_file: Option<Tokens>,
+
+    /// Another name by which clients reach HTTP, such as that of a proxy before it; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<Host>,
+
+    /// Another site whose pages may use HTTP, such as https://app.example.org; may be repeated
+    #[arg(long, value_name = "URL")]
+    allow_origin: Vec<Origin>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,6 +71,24 @@ impl Doors {
     pub fn http(&self) -> Option<SocketAddr> {
         let http = |transport: &Transport| *transport != Transport::Stdio;
         self.transport.iter().any(http).then(|| SocketAddr::new(self.host, self.port))
+    }
+
+    /// Who is let in over HTTP, and where the token is that clients need without any named.
+    ///
+    /// # Errors
+    /// A token is needed, and that of the data folder cannot be used.
+    pub fn guard(&self, folder: &Path) -> Result<(Guard, Option<PathBuf>), TokenFileError> {
+        // Another name on a loopback address is that of a proxy, and others are behind it.
+        let reached_by_others = !self.host.is_loopback() || !self.allow_host.is_empty();
+        let (tokens, path) = match &self.token_file {
+            None if reached_by_others => {
+                let (tokens, path) = Tokens::of_folder(folder)?;
+                (Some(tokens), Some(path))
+            }
+            tokens => (tokens.clone(), None),
+        };
+        let (hosts, origins) = (self.allow_host.clone(), self.allow_origin.clone());
+        Ok((Guard::new(self.host, hosts, origins, tokens), path))
     }
 
     /// Whether the older pair of paths is served.

@@ -10,6 +10,7 @@
 //!   that asks without one, for an image or a frame, is told by `Sec-Fetch-Site`.
 //! * **Token**: where there are tokens, every route needs one but [`HEALTH`] and the preflights,
 //!   which are asked and sent without. A browser never adds it by itself, as it would a cookie.
+//!   Where there are none, what a proxy forwards is refused.
 //! * **Role**: what a token is for. What a role may do is asked for each call ([`may_call`]), since
 //!   the door alone reads what a body asks for.
 //!
@@ -32,6 +33,7 @@ use axum::response::{IntoResponse, Response};
 use rmcp::model::ErrorCode;
 
 use super::answer::{self, Refused};
+use super::incoming::read_past;
 use super::names::{Host, Origin, authority};
 use super::tokens::Tokens;
 use crate::tools;
@@ -45,6 +47,8 @@ const COMMANDS: &str = "ipfs-accelerate/";
 const REFUSED: ErrorCode = ErrorCode(-32000);
 /// Whoever enters without a token where none is needed.
 const LOCAL: &str = "local";
+/// What a proxy or a tunnel says of whom it forwards for.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 /// How long a browser may go by a preflight's answer: the most that any of them takes.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("7200");
 /// What pages may send: the headers of the protocol, and what carries a token.
@@ -152,7 +156,7 @@ impl Guard {
         let host = guard.check_host(&request);
         let origin = match host.and_then(|()| guard.check_origin(request.headers())) {
             Ok(origin) => origin,
-            Err(refusal) => return refusal.into_response(),
+            Err(refusal) => return refusal.answer(request).await,
         };
         let mut response = if origin.is_some() && request.method() == Method::OPTIONS {
             preflight(request.headers())
@@ -164,7 +168,7 @@ impl Guard {
                     }
                     next.run(request).await
                 }
-                Err(refusal) => refusal.into_response(),
+                Err(refusal) => refusal.answer(request).await,
             }
         };
         share(response.headers_mut(), origin);
@@ -205,13 +209,17 @@ impl Guard {
 
     /// Whose request this is; `None` where that is not asked.
     fn check_token(&self, request: &Request) -> Result<Option<Principal>, Refusal> {
+        let headers = request.headers();
         let Some(tokens) = &self.tokens else {
-            return Ok(Some(Principal { name: LOCAL.into(), role: Role::Work }));
+            // It comes from this machine, but for somebody who may be anywhere.
+            return match FORWARDED.iter().any(|name| headers.contains_key(*name)) {
+                true => Err(Refusal::Forwarded),
+                false => Ok(Some(Principal { name: LOCAL.into(), role: Role::Work })),
+            };
         };
         if request.uri().path() == HEALTH {
             return Ok(None);
         }
-        let headers = request.headers();
         if !headers.contains_key(AUTHORIZATION) {
             return Err(Refusal::NoToken);
         }
@@ -293,6 +301,11 @@ enum Refusal {
          server's token file. A token in the URL is not looked at"
     )]
     NoToken,
+    #[error(
+        "a proxy forwards this request, and whoever reaches the proxy would be let in. Start the \
+         server with --token-file"
+    )]
+    Forwarded,
     #[error("a request has one Authorization header: `Bearer TOKEN`")]
     UnclearToken,
     #[error(
@@ -307,9 +320,11 @@ impl Refusal {
         match self {
             Refusal::NoHost | Refusal::UnclearToken => StatusCode::BAD_REQUEST,
             Refusal::NoToken | Refusal::WrongToken => StatusCode::UNAUTHORIZED,
-            Refusal::Host(_) | Refusal::NoOrigin | Refusal::Origin(_) | Refusal::HiddenOrigin => {
-                StatusCode::FORBIDDEN
-            }
+            Refusal::Host(_)
+            | Refusal::NoOrigin
+            | Refusal::Origin(_)
+            | Refusal::HiddenOrigin
+            | Refusal::Forwarded => StatusCode::FORBIDDEN,
         }
     }
 
@@ -322,11 +337,10 @@ impl Refusal {
             _ => None,
         }
     }
-}
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
+    async fn answer(self, request: Request) -> Response {
         tracing::debug!("refused a request: {self}");
+        read_past(request.into_body()).await;
         let mut response = answer::error(self.status(), None, REFUSED, &format!("{self}."));
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -381,10 +395,10 @@ fn share(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
 }
 
 /// The text of a header that stands there once.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+pub(super) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
-    let value = values.next()?;
-    values.next().is_none().then(|| value.to_str().ok()).flatten()
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
 }
 
 #[cfg(test)]

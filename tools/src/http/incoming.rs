@@ -28,6 +28,10 @@ const SMALL_BODY: usize = 64 * 1024;
 /// Room for bodies that are being read, beside the small ones: eight of the longest.
 pub(super) const LARGE_BODIES: usize = 8 * MAX_LINE_BYTES;
 
+/// So much is read past of what is not wanted, and so long: four of the longest, over a fast line.
+const READ_PAST_BYTES: usize = 4 * MAX_LINE_BYTES;
+const READ_PAST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A message that a client posted.
 pub(super) struct Incoming {
     /// The message in one line, with its end.
@@ -132,6 +136,7 @@ async fn read(headers: &HeaderMap, body: Body, room: &Semaphore) -> Result<Vec<u
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let length: usize = announced.unwrap_or(MAX_LINE_BYTES);
     if length > MAX_LINE_BYTES {
+        read_past(body).await;
         return Err(too_large());
     }
     let _room = reserve(room, length).await;
@@ -143,11 +148,29 @@ async fn read(headers: &HeaderMap, body: Body, room: &Semaphore) -> Result<Vec<u
             answer::error(StatusCode::BAD_REQUEST, None, ErrorCode::INVALID_REQUEST, &text)
         })?;
         if read.len() + part.len() > MAX_LINE_BYTES {
+            read_past(Body::from_stream(body)).await;
             return Err(too_large());
         }
         read.extend_from_slice(&part);
     }
     Ok(read)
+}
+
+/// Reads past the body of a request that is turned down. Clients that send all of it before they
+/// read would otherwise see a connection that broke, and not why.
+pub(super) async fn read_past(body: Body) {
+    let mut body = body.into_data_stream();
+    let reading = async {
+        let mut left = READ_PAST_BYTES;
+        while let Some(Ok(part)) = body.next().await {
+            match left.checked_sub(part.len()) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+    };
+    // Who sends more, or slowly, sees it break after all.
+    let _all = timeout(READ_PAST_PATIENCE, reading).await;
 }
 
 async fn reserve(room: &Semaphore, length: usize) -> Option<SemaphorePermit<'_>> {

@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::{self, Refused};
-use super::guard::Principal;
+use super::guard::{Principal, only};
 use super::incoming::Incoming;
 use super::link::Lines;
-use super::streamable::{PROTOCOL_VERSION, gone, only};
+use super::streamable::{PROTOCOL_VERSION, gone};
 use crate::mcp::{Envelope, Hello};
 
 /// Requests under way at once, streams of notifications included: as many as one session may have.

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::{self, Refused};
-use super::guard::{Principal, may_call, role_refusal};
+use super::guard::{Principal, may_call, only, role_refusal};
 use super::incoming::Incoming;
 use super::link::{ClientStream, Message, NotAsked, Reply};
 use super::modern;
@@ -292,13 +292,6 @@ fn accepts(headers: &HeaderMap, kind: &str) -> Result<(), Refused> {
             Err(answer::error(status, None, ErrorCode::INVALID_REQUEST, text))
         }
     }
-}
-
-/// The text of a header that stands there once.
-pub(super) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
 }
 
 pub(super) fn is_error(line: &[u8]) -> bool {

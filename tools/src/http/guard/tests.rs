@@ -286,6 +286,20 @@ async fn without_a_token_only_the_health_is_told() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_forwards_needs_a_token() {
+    for header in [("Via", "1.1 tunnel"), ("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=x")]
+    {
+        let headers = [("host", "localhost"), header];
+        let refused = Door::local().ask("POST /mcp", &headers).await;
+        assert_eq!(refused.status, 403, "{header:?}");
+        assert!(refused.message().contains("--token-file"), "{refused:?}");
+        let bearer = format!("Bearer {WORKER}");
+        let headers = [headers[0], header, ("authorization", &bearer)];
+        assert_eq!(Door::with_tokens().ask("POST /mcp", &headers).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_token_is_refused_and_not_repeated() {
     let door = Door::with_tokens();
     let wrong = format!("{WORKER}x");
