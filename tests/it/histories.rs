@@ -124,10 +124,13 @@ struct Peer {
     told: Told,
 }
 
+/// Counts, and the ids of tasks.
+type Workflow = ([u64; 6], Vec<Arc<str>>);
+
 /// What somebody knows who looks at a thing only when it is in the news.
 struct Told {
     tasks: BTreeMap<Arc<str>, TaskView>,
-    workflows: BTreeMap<Arc<str>, ([u64; 6], Vec<Arc<str>>)>,
+    workflows: BTreeMap<Arc<str>, Workflow>,
     newest: Vec<Arc<str>>,
     members: Vec<MemberView>,
     root: String,
@@ -453,7 +456,7 @@ impl World {
 impl Told {
     fn of(scheduler: &P2PWorkflowScheduler, now: Now) -> Self {
         let tasks: Vec<TaskView> = views(scheduler, now).into_iter().map(without_time).collect();
-        let mut workflows = BTreeMap::<Arc<str>, ([u64; 6], Vec<Arc<str>>)>::new();
+        let mut workflows = BTreeMap::<Arc<str>, Workflow>::new();
         for task in &tasks {
             let counts = scheduler.workflow_counts(&task.workflow_id).unwrap();
             let workflow = workflows.entry(task.workflow_id.clone()).or_insert((counts, vec![]));
