@@ -30,9 +30,10 @@ use tokio_util::bytes::{Buf, BytesMut};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::answers::refusal;
 use super::line::{Line, id_near_the_end, id_near_the_start};
 use super::outbox::Outbox;
-use super::server::{Hello, refusal};
+use super::server::Hello;
 
 pub use super::outbox::MAX_UNSENT_BYTES;
 
