@@ -179,7 +179,7 @@ def main():
                            help="what could not be installed is named, but is no failure")
     arguments.add_argument("pattern", nargs="?", default="",
                            help="run only the lines that match this regular expression")
-    given = arguments.parse_args()
+    given = arguments.parse_intermixed_args()
     # The Inspector is started for each of its steps.
     os.environ["NODE_COMPILE_CACHE"] = str(given.cache / "compiled")
     logs = given.cache / "logs"
