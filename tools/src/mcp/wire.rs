@@ -62,7 +62,7 @@ pub(super) struct FromWire {
 /// The way of notifications: straight into the outbox, so that what is sent before an answer
 /// leaves before it.
 #[derive(Clone)]
-pub(super) struct Notices(Arc<Outbox>);
+pub(super) struct Notices(pub(super) Arc<Outbox>);
 
 impl Notices {
     /// Waits until the client has read most of what it was sent; false once it is gone.
