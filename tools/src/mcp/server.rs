@@ -12,9 +12,9 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CustomRequest,
     CustomResult, ErrorCode, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
     InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
-    ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-    SubscriptionFilter, UnsubscribeRequestParams,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+    SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler};
@@ -342,7 +342,8 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         // rmcp takes a request that it knows, with params that it does not, for one of ours.
-        if let Some((method, params)) = PARAMS.iter().find(|(name, _)| *name == request.method) {
+        let params = PARAMS.iter().find(|(name, _)| *name == request.method);
+        if let Some((method, params)) = params.filter(|(name, _)| !is_gone(name, &context)) {
             return Err(ErrorData::invalid_params(format!("{method} takes {params}"), None));
         }
         let unknown = || ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method.clone(), None);
@@ -375,6 +376,14 @@ const PARAMS: [(&str, &str); 7] = [
     ("prompts/get", "{name, arguments}, the arguments an object of texts"),
     ("completion/complete", "{ref: {type, uri or name}, argument: {name, value}}"),
 ];
+
+/// Whether the client's version of the protocol has this method no more. rmcp says so where the
+/// params are right.
+fn is_gone(method: &str, context: &RequestContext<RoleServer>) -> bool {
+    let version = context.protocol_version();
+    ["resources/subscribe", "resources/unsubscribe"].contains(&method)
+        && version.is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
+}
 
 /// The result of serving a request; a panic is answered too.
 async fn guarded<T>(serving: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {

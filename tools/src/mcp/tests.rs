@@ -288,6 +288,13 @@ async fn a_client_of_the_protocol_without_a_handshake_is_served() {
     let answer = client.ask("tools/call", call).await;
     assert_eq!(answer["result"]["structuredContent"]["pending_tasks"], 0, "{answer}");
     assert_eq!(answer["result"]["resultType"], "complete");
+    // Gone from this version, whether or not the params would have been right.
+    for params in [json!({"_meta": meta}), json!({"uri": "p2p://status", "_meta": meta})] {
+        for method in ["resources/subscribe", "resources/unsubscribe"] {
+            let answer = client.ask(method, params.clone()).await;
+            assert_eq!(answer["error"]["code"], -32601, "{method}: {answer}");
+        }
+    }
     client.hang_up().await;
 }
 
