@@ -1,13 +1,10 @@
 //! What calls are answered, in rmcp's shapes: a tool's results with what the outbox is told beside,
 //! and the errors of all else.
 
-use std::borrow::Cow;
-
 use p2p_workflow_scheduler::node::CallError;
-use rmcp::model::{CallToolResult, ContentBlock, ErrorData, JsonObject, MetaObject};
+use rmcp::model::{CallToolResult, ContentBlock, ErrorData};
 use serde_json::Value;
 
-use super::wire::FromWire;
 use crate::tools::{self, Answer};
 
 /// Where a result carries its structured content as JSON text, from here to the outbox. It never
@@ -17,27 +14,20 @@ const STRUCTURED: &str = "ipfs-accelerate/structured";
 /// relays the call repeats it to the next node, and would take this for the answer.
 const BROKEN_OFF: &str = "ipfs-accelerate/broken-off";
 
-/// The arguments' JSON text: as it came over our own wire, or written again from rmcp's tree.
-pub(super) fn arguments(wire: Option<&FromWire>, tree: Option<JsonObject>) -> Cow<'_, str> {
-    match (wire.and_then(|wire| wire.arguments.as_deref()), tree) {
-        (Some(text), _) => text.into(),
-        (None, Some(tree)) => Value::Object(tree).to_string().into(),
-        (None, None) => "{}".into(),
-    }
+/// A tool's result, as the outbox writes it.
+pub(super) fn result(answer: Answer) -> CallToolResult {
+    let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
+    let structured = Value::String(answer.structured);
+    result.meta.get_or_insert_default().0.insert(STRUCTURED.to_owned(), structured);
+    result
 }
 
-/// A tool's result.
-pub(super) fn result(answer: Answer, wire: Option<&FromWire>) -> Result<CallToolResult, ErrorData> {
+/// The same as a whole, for answers that the outbox does not take for a tool's.
+pub(super) fn whole_result(answer: Answer) -> Result<CallToolResult, ErrorData> {
     let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
-    if wire.is_some() {
-        let mut meta = MetaObject::default();
-        meta.0.insert(STRUCTURED.to_owned(), Value::String(answer.structured));
-        result.meta = Some(meta);
-    } else {
-        let tree = serde_json::from_str(&answer.structured);
-        let tree = tree.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-        result.structured_content = Some(tree);
-    }
+    let tree = serde_json::from_str(&answer.structured);
+    let tree = tree.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+    result.structured_content = Some(tree);
     Ok(result)
 }
 

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::answers::{
-    INTERNAL, arguments, not_to_be_sent, panicked, refusal, result, unknown_tool,
+    INTERNAL, not_to_be_sent, panicked, refusal, result, unknown_tool, whole_result,
 };
 use super::progress::Reporter;
 use super::subscriptions::{self, Subscriptions};
@@ -199,24 +199,24 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         introduced(&context)?;
-        let wire = context.extensions.get::<FromWire>();
-        let arguments = arguments(wire, request.arguments);
+        let wire = wire(&context)?;
+        let arguments = wire.arguments.as_deref().unwrap_or("{}");
         let broken_off = AtomicBool::new(false);
         let cancelled = async {
             tokio::select! {
                 () = context.ct.cancelled() => broken_off.store(true, Ordering::Relaxed),
-                () = hangup(wire) => {}
+                () = wire.hangup.cancelled() => {}
             }
         };
-        let reporter = wire.and_then(|wire| Reporter::of(&context.meta, &wire.notices));
+        let reporter = Reporter::of(&context.meta, &wire.notices);
         let report = reporter.map(|reporter| move |progress| reporter.report(progress));
         let report = report.as_ref().map(|report| report as Report<'_>);
         let session = || self.begin(None);
         // On the heap: rmcp moves what it spawns several times, and this would be most of it.
-        let call = Box::pin(tools::call(&request.name, session, &arguments, cancelled, report));
+        let call = Box::pin(tools::call(&request.name, session, arguments, cancelled, report));
         let result = match AssertUnwindSafe(call).catch_unwind().await {
             Ok(_) if broken_off.into_inner() => not_to_be_sent(),
-            Ok(Some(Ok(answer))) => result(answer, wire)?,
+            Ok(Some(Ok(answer))) => result(answer),
             Ok(Some(Err(error))) => refusal(&error),
             Ok(None) => return Err(unknown_tool(&request.name)),
             Err(_) => panicked(),
@@ -295,16 +295,16 @@ impl ServerHandler for Server {
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
         let context = subscription.request_context();
         introduced(context)?;
+        let wire = wire(context)?;
         let ended = async {
             tokio::select! {
                 () = context.ct.cancelled() => {}
-                () = hangup(context.extensions.get()) => {}
+                () = wire.hangup.cancelled() => {}
             }
         };
         let filters = (&context.id, subscription.requested(), subscription.accepted());
         guarded(async {
-            let notices = notices(context)?;
-            self.subscriptions.listen(self.begin(None), notices, filters, ended).await
+            self.subscriptions.listen(self.begin(None), &wire.notices, filters, ended).await
         })
         .await
     }
@@ -354,7 +354,7 @@ impl ServerHandler for Server {
         introduced(&context)?;
         let result = match AssertUnwindSafe(self.command(stop, &request)).catch_unwind().await {
             Ok(answer) => match answer.ok_or_else(unknown)? {
-                Ok(answer) => result(answer, None)?,
+                Ok(answer) => whole_result(answer)?,
                 Err(error) => refusal(&error),
             },
             Err(_) => panicked(),
@@ -403,16 +403,11 @@ fn introduced(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
 
 /// How to tell the client of changes.
 fn notices(context: &RequestContext<RoleServer>) -> Result<&Notices, ErrorData> {
-    let wire = context.extensions.get::<FromWire>();
-    wire.map(|wire| &wire.notices).ok_or_else(|| {
-        ErrorData::internal_error("this connection does not take notifications", None)
-    })
+    wire(context).map(|wire| &wire.notices)
 }
 
-/// Waits until the client says that it will send nothing more.
-async fn hangup(wire: Option<&FromWire>) {
-    match wire {
-        Some(wire) => wire.hangup.cancelled().await,
-        None => std::future::pending().await,
-    }
+/// What our wire, which every request comes over, knows of this one.
+fn wire(context: &RequestContext<RoleServer>) -> Result<&FromWire, ErrorData> {
+    let wire = context.extensions.get::<FromWire>();
+    wire.ok_or_else(|| ErrorData::internal_error("this transport is not the server's own", None))
 }
