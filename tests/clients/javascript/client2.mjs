@@ -9,7 +9,7 @@ const INVALID_PARAMS = -32602;
 
 /** A connection over `transport` to `target`: a binary for stdio, else a URL. */
 export async function connect(transport, era, target, headers) {
-  const mode = era === 'modern' ? { pin: '2026-07-28' } : 'legacy';
+  const mode = era === 'modern' ? 'auto' : 'legacy';
   const client = new Client({ name: 'doors', version: '1' }, { versionNegotiation: { mode } });
   await client.connect(doors[transport](target, { requestInit: { headers } }));
   return new Connection(client, era);
