@@ -58,8 +58,8 @@ pub(super) fn refusal(error: &CallError) -> CallToolResult {
 }
 
 /// What a panic is answered with.
-pub(super) const INTERNAL: &str = "the scheduler failed on this call, which is a bug in it. What the call \
-    asked for may or may not have been done: look with p2p_scheduler_status, then try again.";
+pub(super) const INTERNAL: &str = "the scheduler failed on this call, which is a bug in it. What \
+    the call asked for may or may not have been done: look with p2p_scheduler_status, then try again.";
 
 /// The answer to a call that ended in a bug.
 pub(super) fn panicked() -> CallToolResult {
