@@ -1,7 +1,7 @@
 //! A session: one connection of one worker, and the calls it makes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, oneshot};
@@ -41,7 +41,17 @@ struct Inner {
     node: Node,
     caller: Caller,
     leases: Option<Vec<(String, u64)>>,
+    /// Set once it is attached for good.
     attached: OnceCell<()>,
+    stage: Mutex<Stage>,
+}
+
+/// What the core knows of a session. Changes under the core's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    New,
+    Attached,
+    Ended,
 }
 
 impl Session {
@@ -52,6 +62,7 @@ impl Session {
             caller: Caller { worker: worker.into(), shared: hello.shared },
             leases: hello.leases,
             attached: OnceCell::new(),
+            stage: Mutex::new(Stage::New),
         }));
         // A worker that comes back must be attached before the grace of its leases is over, also
         // if it says nothing more.
@@ -79,7 +90,14 @@ impl Session {
         let attach = || async {
             let (worker, leases) = (self.worker().clone(), self.0.leases.as_deref());
             let attach = |core: &mut Core, now| {
-                *core.sessions.entry(worker.clone()).or_insert(0) += 1;
+                let mut stage = self.stage();
+                match *stage {
+                    Stage::New => *core.sessions.entry(worker.clone()).or_insert(0) += 1,
+                    // Where the disk refused, it is tried again.
+                    Stage::Attached => {}
+                    Stage::Ended => return,
+                }
+                *stage = Stage::Attached;
                 core.scheduler.attach(now, &worker, leases);
             };
             let ((), ticket) = self.0.node.apply(attach).await?;
@@ -93,22 +111,29 @@ impl Session {
     /// # Errors
     /// [`CallError`]; the leases then go back when the node is next opened.
     pub async fn end(&self) -> Result<(), CallError> {
-        if self.0.attached.get().is_none() {
+        if self.0.caller.shared {
             return Ok(());
         }
         let worker = self.worker().clone();
         let end = |core: &mut Core, now| {
-            let left = core.sessions.get_mut(&worker).map_or(0, |count| {
-                *count -= 1;
-                *count
-            });
-            if left == 0 {
-                core.sessions.remove(&worker);
-                core.scheduler.dismiss(now, &worker);
+            // Also before it was attached, which it then never is.
+            let stage = std::mem::replace(&mut *self.stage(), Stage::Ended);
+            if let Some(count) = core.sessions.get_mut(&worker) {
+                *count -= usize::from(stage == Stage::Attached);
+                if *count > 0 {
+                    return;
+                }
             }
+            core.sessions.remove(&worker);
+            core.scheduler.dismiss(now, &worker);
         };
         let ((), ticket) = self.0.node.apply(end).await?;
         self.0.node.kept(ticket).await
+    }
+
+    /// Nothing that panics runs under this lock.
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands a task in.

@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -184,6 +185,61 @@ fn a_wait_that_its_client_breaks_off_takes_nothing() {
     client.submit("a");
     assert_eq!(client.state("a"), "pending", "nobody who is gone was given it");
     assert_eq!(client.call(NEXT, &json!({"wait_seconds": 50}))["task"]["task_id"], "a");
+}
+
+/// The node does not answer such a call any more, and the POST waited for that until its client
+/// hung up: SDKs that give up on a call send the notification, and leave the POST open.
+#[test]
+fn a_request_that_its_client_cancels_ends_with_no_answer() {
+    let home = Home::new();
+    let door = Door::open(&home, &[]);
+    let client = Client::open(&door);
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+        "params": {"requestId": "é/1", "reason": "no more patience"}});
+    for with_progress in [false, true] {
+        let mut wait = call(NEXT, &json!({"wait_seconds": 50}));
+        wait["id"] = json!("é/1");
+        if with_progress {
+            wait["params"]["_meta"] = json!({"progressToken": 1});
+        }
+        let mut waiting = client.send(&wait);
+        eventually("that it is under way", || {
+            let ping = json!({"jsonrpc": "2.0", "id": "é/1", "method": "ping"});
+            (client.post(&ping).status == 400).then_some(())
+        });
+        // As PHP writes it, and Python.
+        let text = cancel.to_string().replace("é/1", "\\u00e9\\/1");
+        let headers = [&MESSAGE[..], &[&client.session]].concat();
+        assert_eq!(door.ask("POST /mcp", &headers, &text).status, 202);
+        let answer = waiting.answer();
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+        assert!(!answer.body.contains("result"), "{answer:?}");
+    }
+    client.submit("a");
+    assert_eq!(client.state("a"), "pending", "nobody who took the call back was given it");
+}
+
+/// Half of a line was left to the node where a client hung up while its message was passed on. The
+/// next message was taken for the rest of that line, and its POST waited for ever.
+#[test]
+fn a_message_after_one_that_was_broken_off_is_heard() {
+    let home = Home::new();
+    let door = Door::open(&home, &[]);
+    let client = Client::open(&door);
+    let (mut stream, path) = door.stream(&[]);
+    let line = format!("POST {path}");
+    let long = call(SUBMIT, &json!({"payload": "x".repeat(3_000_000)}));
+    let ping = json!({"jsonrpc": "2.0", "id": "next", "method": "ping"});
+    for _ in 0..5 {
+        drop(client.send(&long));
+        assert_eq!(client.post(&ping).message()["result"], json!({}));
+        let mut broken_off = door.connect();
+        broken_off.send(request(&line, &MESSAGE, &long.to_string()).as_bytes());
+        drop(broken_off);
+        assert_eq!(door.ask(&line, &MESSAGE, &ping.to_string()).status, 202);
+        while event(&mut stream)["id"] != "next" {}
+    }
 }
 
 #[test]
@@ -415,6 +471,74 @@ fn the_older_pair_of_paths_speaks_as_every_other_door() {
         let answer = door.ask(&line, &MESSAGE, &call(STATUS, &json!({})).to_string());
         (answer.status == 404).then_some(())
     });
+}
+
+/// A stream of the older pair, which takes a task if there is one and which its client leaves unread
+/// until the node reads nothing more of it; and a POST that waits for that.
+fn unread_stream(door: &Door) -> [Connection; 2] {
+    let (stream, path) = door.stream(&[]);
+    let line = format!("POST {path}");
+    let post = |message: &Value| {
+        let mut connection = door.connect();
+        connection.send(request(&line, &MESSAGE, &message.to_string()).as_bytes());
+        connection
+    };
+    for message in [crate::raw_http::initialize(), call(NEXT, &json!({}))] {
+        assert_eq!(post(&message).answer().status, 202);
+    }
+    let show = call(STATUS, &json!({"task_id": "large"}));
+    loop {
+        let posted = post(&show);
+        let patience = Duration::from_secs(1);
+        posted.stream.set_read_timeout(Some(patience)).unwrap();
+        if posted.stream.peek(&mut [0]).is_err() {
+            posted.stream.set_read_timeout(None).unwrap();
+            return [stream, posted];
+        }
+    }
+}
+
+fn submit_large(client: &Client<'_>) {
+    let mut large = task("large");
+    large["payload"] = json!("x".repeat(200_000));
+    assert_eq!(client.call(SUBMIT, &large)["created"], true);
+}
+
+/// What waited to be written kept the connection to the node open, so that the session went on.
+#[test]
+fn a_stream_that_was_left_unread_gives_back_what_it_held_once_it_breaks() {
+    let home = Home::new();
+    let door = Door::open(&home, &[]);
+    let client = Client::open(&door);
+    submit_large(&client);
+    let [stream, mut posted] = unread_stream(&door);
+    assert_eq!(client.state("large"), "assigned");
+    drop(stream);
+    eventually("that it is given back", || (client.state("large") == "pending").then_some(()));
+    assert_eq!(posted.answer().status, 404);
+}
+
+/// The door told one session after the other that the process ends, and one that is not read holds
+/// that up. Those after it were never told.
+#[test]
+fn a_stream_that_is_not_read_keeps_nobody_from_the_last_answers() {
+    let home = Home::new();
+    let mut door = Door::open(&home, &[]);
+    let client = Client::open(&door);
+    submit_large(&client);
+    let unread: Vec<_> = (0..4).map(|_| unread_stream(&door)).collect();
+    let (mut stream, path) = door.stream(&[]);
+    let line = format!("POST {path}");
+    let mut wait = call(NEXT, &json!({"wait_seconds": 50}));
+    wait["params"]["_meta"] = json!({"progressToken": 1});
+    for message in [crate::raw_http::initialize(), wait] {
+        assert_eq!(door.ask(&line, &MESSAGE, &message.to_string()).status, 202);
+    }
+    while event(&mut stream)["method"] != "notifications/progress" {}
+    door.process.signal(Signal::TERM);
+    while event(&mut stream)["id"] != 2 {}
+    assert_eq!(door.process.exit_code(), 0);
+    drop(unread);
 }
 
 /// The process with the HTTP door is not the node here.

@@ -55,6 +55,26 @@ fn a_long_poll_goes_on_with_the_next_node() {
     }
 }
 
+/// The relay did not find the answer to an id that its client had written with escapes, as PHP and
+/// Python do. The call was repeated to every next node, and took a task that nobody knew of.
+#[test]
+fn an_answered_call_is_not_repeated_however_its_id_was_written() {
+    let home = Home::new();
+    let (mut node, mut relay) = node_and_relay(&home);
+    relay.submit("a");
+    relay.submit("b");
+    let call = format!(
+        r#"{{"jsonrpc":"2.0","id":"\u00e9\/1","method":"tools/call","params":{{"name":"{NEXT}"}}}}"#
+    );
+    relay.send_bytes(format!("{call}\n").as_bytes());
+    let answer = relay.message().unwrap();
+    assert_eq!(answer["id"], "é/1");
+    assert_eq!(answer["result"]["structuredContent"]["task"]["task_id"], "a");
+    node.kill();
+    assert_eq!((relay.state("a"), relay.state("b")), ("assigned".into(), "pending".into()));
+    relay.close();
+}
+
 /// The relay introduces its client anew and calls in the same breath. The call used to overtake
 /// the introduction and was turned down: "send initialize first".
 #[test]

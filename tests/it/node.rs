@@ -75,6 +75,25 @@ async fn what_was_acknowledged_is_there_after_the_node_was_opened_again() {
     second.close().await;
 }
 
+/// It was attached only after its end, and its leases went on until the node was opened again.
+#[tokio::test]
+async fn a_worker_that_comes_back_and_leaves_at_once_gives_back_what_it_held() {
+    let folder = TempDir::new().unwrap();
+    let first = node(&folder).await;
+    let session = first.session(Hello::default());
+    session.submit(task("a")).await.unwrap();
+    let given = take(&session).await;
+    first.close().await;
+
+    let second = node(&folder).await;
+    let leases = Some(vec![("a".to_owned(), given.claimed.fence)]);
+    let hello = Hello { worker: Some(session.worker().to_string()), leases, shared: false };
+    second.session(hello).end().await.unwrap();
+    let next = second.session(Hello::default());
+    assert_eq!(take(&next).await.claimed.task.task_id, "a".into());
+    second.close().await;
+}
+
 #[tokio::test]
 async fn a_worker_that_waits_is_given_the_task_that_becomes_ready() {
     let folder = TempDir::new().unwrap();

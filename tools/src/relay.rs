@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Duplex;
-use crate::mcp::{Envelope, Hello, MAX_LINE_BYTES};
+use crate::mcp::{Envelope, Hello, MAX_LINE_BYTES, canonical};
 
 /// How long a client that hung up may take to read its last answers, while the node closes.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -177,6 +177,7 @@ struct Remembered {
 }
 
 struct Request {
+    /// As the node writes it.
     id: String,
     line: Vec<u8>,
     call: Call,
@@ -208,7 +209,7 @@ impl Memory {
         };
         let Some(method) = message.method.as_deref() else { return line };
         let mut memory = self.lock();
-        let Some(id) = message.id.map(|id| id.get().to_owned()) else {
+        let Some(id) = message.id else {
             match method {
                 "notifications/initialized" => memory.initialized = Some(line.clone()),
                 "notifications/cancelled" => memory.forget_cancelled(message.params),
@@ -216,6 +217,7 @@ impl Memory {
             }
             return line;
         };
+        let Some(id) = canonical(id) else { return line }; // it is answered under none
         if method == "initialize" && memory.introduction.is_none() {
             memory.introduction = Some((line.clone(), id, false));
             return line;
@@ -300,9 +302,9 @@ impl Remembered {
         }
         let cancelled =
             params.and_then(|params| serde_json::from_str::<Cancelled<'_>>(params.get()).ok());
-        if let Some(cancelled) = cancelled {
-            self.unanswered.retain(|request| request.id != cancelled.request_id.get());
-            self.listening.remove(cancelled.request_id.get());
+        if let Some(id) = cancelled.and_then(|cancelled| canonical(cancelled.request_id)) {
+            self.unanswered.retain(|request| request.id != id);
+            self.listening.remove(&id);
             self.unanswered_bytes = self.unanswered.iter().map(|request| request.line.len()).sum();
         }
     }

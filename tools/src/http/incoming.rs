@@ -13,13 +13,13 @@ use axum::http::{HeaderMap, StatusCode};
 use futures::StreamExt;
 use rmcp::model::{ErrorCode, RequestMetaObject};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+use tokio_util::bytes::Bytes;
 
 use super::answer::{self, Refused};
-use crate::mcp::{Envelope, MAX_LINE_BYTES};
+use crate::mcp::{Envelope, MAX_LINE_BYTES, canonical};
 
 /// How long a client may take to send a body: time for the longest over a slow line.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
@@ -32,10 +32,13 @@ pub(super) const LARGE_BODIES: usize = 8 * MAX_LINE_BYTES;
 const READ_PAST_BYTES: usize = 4 * MAX_LINE_BYTES;
 const READ_PAST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How a client takes a request back.
+const CANCELLED: &str = "notifications/cancelled";
+
 /// A message that a client posted.
 pub(super) struct Incoming {
     /// The message in one line, with its end.
-    pub(super) line: Vec<u8>,
+    pub(super) line: Bytes,
     /// JSON, as the node will write it.
     pub(super) id: Option<String>,
     /// `None`: an answer to a request, of which the node makes none.
@@ -43,6 +46,8 @@ pub(super) struct Incoming {
     /// What the request is about: a tool, a prompt, or a resource's URI.
     pub(super) name: Option<String>,
     pub(super) meta: RequestMetaObject,
+    /// What a notification of that takes back.
+    pub(super) cancels: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -53,6 +58,8 @@ struct Params<'a> {
     uri: Option<Cow<'a, str>>,
     #[serde(rename = "_meta", default)]
     meta: RequestMetaObject,
+    #[serde(borrow, rename = "requestId")]
+    request_id: Option<&'a RawValue>,
 }
 
 impl Incoming {
@@ -95,12 +102,14 @@ impl Incoming {
             .params
             .and_then(|params| serde_json::from_str(params.get()).ok())
             .unwrap_or_default();
+        let cancels = id.is_none() && envelope.method.as_deref() == Some(CANCELLED);
         let incoming = Incoming {
-            line: Vec::new(),
+            line: Bytes::new(),
             id,
             method: envelope.method.map(Cow::into_owned),
             name: params.name.or(params.uri).map(Cow::into_owned),
             meta: params.meta,
+            cancels: params.request_id.filter(|_| cancels).and_then(canonical),
         };
         if incoming.method.is_none() && envelope.result.is_none() && envelope.error.is_none() {
             return Err(invalid("a message has a method, a result or an error"));
@@ -112,7 +121,7 @@ impl Incoming {
             }
         }
         body.push(b'\n');
-        Ok(Incoming { line: body, ..incoming })
+        Ok(Incoming { line: body.into(), ..incoming })
     }
 
     /// The id, where the message is a request.
@@ -185,15 +194,4 @@ fn too_large() -> Refused {
          file) and send its address.\ncode: too_large"
     );
     answer::error(StatusCode::PAYLOAD_TOO_LARGE, None, ErrorCode::INVALID_REQUEST, &text)
-}
-
-/// An id as the node writes it back.
-fn canonical(id: &RawValue) -> Option<String> {
-    match id.get().parse::<i64>() {
-        Ok(number) => Some(number.to_string()),
-        Err(_) => match serde_json::from_str(id.get()) {
-            Ok(Value::String(text)) => Some(Value::String(text).to_string()),
-            _ => None,
-        },
-    }
 }

@@ -17,13 +17,14 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::mcp::Envelope;
 
 /// A connection. Dropped, the node sees the client hang up.
 pub(super) struct Link {
-    writer: tokio::sync::Mutex<WriteHalf<DuplexStream>>,
+    writer: Writer,
     routes: Arc<Routes>,
     _reading: AbortOnDropHandle<()>,
 }
@@ -35,6 +36,8 @@ pub(super) enum Message {
     Notification(Bytes),
     /// The last.
     Answer(Bytes),
+    /// The client took the request back: there is no answer.
+    Cancelled,
 }
 
 /// Why a request was not passed on.
@@ -73,16 +76,23 @@ impl Link {
         let (reader, writer) = tokio::io::split(stream);
         let routes = Arc::<Routes>::default();
         let reading = tokio::spawn(read(reader, routes.clone()));
-        Link {
-            writer: tokio::sync::Mutex::new(writer),
-            routes,
-            _reading: AbortOnDropHandle::new(reading),
-        }
+        Link { writer: Writer::new(writer), routes, _reading: AbortOnDropHandle::new(reading) }
     }
 
     /// Passes a line on that wants no answer; false once the node is gone for good.
-    pub(super) async fn send(&self, line: &[u8]) -> bool {
-        self.writer.lock().await.write_all(line).await.is_ok()
+    pub(super) async fn send(&self, line: Bytes) -> bool {
+        self.writer.send(line).await
+    }
+
+    /// Passes on that the client takes the request of this id back. The node does not answer it any
+    /// more.
+    pub(super) async fn cancel(&self, id: &str, line: Bytes) -> bool {
+        let is_there = self.send(line).await;
+        if let Some(call) = self.routes.lock().calls.remove(id) {
+            // Whoever asked may be gone by now.
+            let _gone = call.to.send(Message::Cancelled);
+        }
+        is_there
     }
 
     /// Passes a request on. `progress` is the token that notifications for it bear.
@@ -90,7 +100,7 @@ impl Link {
         self: &Arc<Self>,
         id: &str,
         progress: Option<String>,
-        line: &[u8],
+        line: Bytes,
     ) -> Result<Reply, NotAsked> {
         let (to, messages) = mpsc::unbounded_channel();
         {
@@ -122,8 +132,51 @@ impl Link {
 
     /// Tells the node that nothing more is asked: it answers what is under way, also what waits.
     pub(super) async fn hang_up(&self) {
+        self.writer.hang_up().await;
+    }
+}
+
+/// The way of lines to the node. One that is begun is written to its end, whether or not whoever
+/// sent it still waits for that: the line after half of one would be lost with it.
+pub(super) struct Writer {
+    half: Arc<tokio::sync::Mutex<WriteHalf<DuplexStream>>>,
+    cut: CancellationToken,
+}
+
+impl Writer {
+    pub(super) fn new(half: WriteHalf<DuplexStream>) -> Self {
+        Writer { half: Arc::new(tokio::sync::Mutex::new(half)), cut: CancellationToken::new() }
+    }
+
+    /// Passes a line on; false once the node is gone for good, or the way was cut.
+    pub(super) async fn send(&self, line: Bytes) -> bool {
+        let cut = self.cut.clone();
+        // Taken before the task is there, so that there is one task at most.
+        let Some(mut half) = cut.run_until_cancelled(self.half.clone().lock_owned()).await else {
+            return false;
+        };
+        let writing = tokio::spawn(async move {
+            let written = cut.run_until_cancelled(half.write_all(&line)).await;
+            written.is_some_and(|written| written.is_ok())
+        });
+        writing.await.unwrap_or(false)
+    }
+
+    /// Tells the node that nothing more comes.
+    pub(super) async fn hang_up(&self) {
         // A node that is gone has nothing to be told.
-        let _gone = self.writer.lock().await.shutdown().await;
+        let _gone = self.half.lock().await.shutdown().await;
+    }
+
+    /// Ends what is being written: nobody reads what the node says, so it may read nothing either.
+    pub(super) fn cut(&self) {
+        self.cut.cancel();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.cut();
     }
 }
 
@@ -154,7 +207,7 @@ impl Drop for Reply {
         let params = json!({"requestId": id, "reason": "the client hung up"});
         let line = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
         // The node may be gone, and nobody waits for this.
-        tokio::spawn(async move { link.send(format!("{line}\n").as_bytes()).await });
+        tokio::spawn(async move { link.send(format!("{line}\n").into()).await });
     }
 }
 

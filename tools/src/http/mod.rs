@@ -97,9 +97,9 @@ impl Door {
         let _sweeping =
             AbortOnDropHandle::new(tokio::spawn(async move { sweeping.sessions.sweep().await }));
         let routes = routes(shared.clone(), self.guard, self.sse);
+        // Side by side: a client that reads nothing may keep its own from its end.
         let hang_up = async {
-            shared.sessions.hang_up().await;
-            shared.streams.hang_up().await;
+            tokio::join!(shared.sessions.hang_up(), shared.streams.hang_up());
         };
         serve::serve(self.listener, routes, stop, hang_up).await;
     }

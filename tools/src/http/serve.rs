@@ -71,10 +71,7 @@ pub(super) async fn serve(
         });
     }
     drop(listener);
-    let close = async {
-        hang_up.await;
-        closing.shutdown().await;
-    };
+    let close = async { tokio::join!(hang_up, closing.shutdown()) };
     if timeout(CLOSE_PATIENCE, close).await.is_err() {
         tracing::warn!("clients left their last answers unread");
     }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use tokio::io::DuplexStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -110,9 +111,7 @@ impl Sessions {
     /// Tells the node that no session asks for more. What is under way is answered.
     pub(super) async fn hang_up(&self) {
         let open: Vec<_> = self.lock().values().cloned().collect();
-        for session in open {
-            session.link.hang_up().await;
-        }
+        join_all(open.iter().map(|session| session.link.hang_up())).await;
     }
 
     fn evict(&self) {

@@ -11,14 +11,15 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures::future::join_all;
 use rmcp::model::ErrorCode;
 use serde::Deserialize;
-use tokio::io::{AsyncWriteExt, DuplexStream, WriteHalf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::bytes::Bytes;
 
+use super::answer::Refused;
 use super::guard::Principal;
-use super::link::Lines;
+use super::link::{Lines, Writer};
 use super::sessions::random_id;
 use super::streamable::{gone, incoming, too_many_sessions};
 use super::{Shared, answer};
@@ -34,7 +35,7 @@ pub(super) struct Streams(Mutex<BTreeMap<String, Arc<Open>>>);
 struct Open {
     /// Whose token opened it. For others it is not there.
     owner: Arc<str>,
-    writer: tokio::sync::Mutex<WriteHalf<DuplexStream>>,
+    writer: Writer,
 }
 
 impl Streams {
@@ -42,10 +43,7 @@ impl Streams {
     /// ends.
     pub(super) async fn hang_up(&self) {
         let open: Vec<_> = self.lock().values().cloned().collect();
-        for stream in open {
-            // A node that is gone has nothing to be told.
-            let _gone = stream.writer.lock().await.shutdown().await;
-        }
+        join_all(open.iter().map(|stream| stream.writer.hang_up())).await;
     }
 
     fn find(&self, id: &str, owner: &str) -> Option<Arc<Open>> {
@@ -66,7 +64,7 @@ pub(super) async fn get(
         return too_many_sessions(None).into_response();
     };
     let (reader, writer) = tokio::io::split(door.way.link(start::new_worker()));
-    let (id, writer) = (random_id(), tokio::sync::Mutex::new(writer));
+    let (id, writer) = (random_id(), Writer::new(writer));
     let open = Open { owner: principal.name.clone(), writer };
     door.streams.lock().insert(id.clone(), Arc::new(open));
     let stream = Stream { id, door, lines: Lines::new(reader), begun: false, _place: place };
@@ -95,7 +93,9 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.door.streams.lock().remove(&self.id);
+        if let Some(open) = self.door.streams.lock().remove(&self.id) {
+            open.writer.cut();
+        }
     }
 }
 
@@ -112,17 +112,20 @@ pub(super) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let Some(open) = door.streams.find(&address.session_id, &principal.name) else {
-        let text = "there is no such stream any more: open /sse anew";
-        return answer::error(StatusCode::NOT_FOUND, None, ErrorCode::INVALID_REQUEST, text)
-            .into_response();
-    };
+    let find = || door.streams.find(&address.session_id, &principal.name);
+    let Some(open) = find() else { return no_stream(None).into_response() };
     let incoming = match incoming(&door, &principal, &headers, body).await {
         Ok(incoming) => incoming,
         Err(refused) => return refused.into_response(),
     };
-    match open.writer.lock().await.write_all(&incoming.line).await {
-        Ok(()) => StatusCode::ACCEPTED.into_response(),
-        Err(_) => gone(incoming.request_id()).into_response(),
+    match open.writer.send(incoming.line.clone()).await {
+        true => StatusCode::ACCEPTED.into_response(),
+        false if find().is_none() => no_stream(incoming.request_id()).into_response(),
+        false => gone(incoming.request_id()).into_response(),
     }
+}
+
+fn no_stream(id: Option<&str>) -> Refused {
+    let text = "there is no such stream any more: open /sse anew";
+    answer::error(StatusCode::NOT_FOUND, id, ErrorCode::INVALID_REQUEST, text)
 }

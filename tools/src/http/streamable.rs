@@ -8,7 +8,8 @@
 //! | GET | a stream of notifications; the newest of a session has them all |
 //! | DELETE | the session ends, what it held goes back to the queue |
 //!
-//! A client that breaks a POST off cancels what it asked for. What belongs to 2026-07-28 goes to
+//! A client that breaks a POST off cancels what it asked for. A request that it cancels by a
+//! notification has no answer: its POST ends with no events. What belongs to 2026-07-28 goes to
 //! [`super::modern`].
 
 use std::sync::Arc;
@@ -74,13 +75,16 @@ async fn posted(
     }
     let response = match incoming.request_id() {
         Some(id) => {
-            let asked = session.link.ask(id, incoming.progress(), &incoming.line).await;
+            let asked = session.link.ask(id, incoming.progress(), incoming.line.clone()).await;
             let reply = asked.map_err(|refused| not_asked(refused, id))?;
             let mut answering = Answering { reply, session };
             let first = answering.reply.next().await;
             return Ok(answering.answer(first));
         }
-        None => session.link.send(&incoming.line).await,
+        None => match &incoming.cancels {
+            Some(id) => session.link.cancel(id, incoming.line.clone()).await,
+            None => session.link.send(incoming.line).await,
+        },
     };
     match response {
         true => Ok(StatusCode::ACCEPTED.into_response()),
@@ -126,7 +130,7 @@ async fn begin(
     let place = door.sessions.place().ok_or_else(|| too_many_sessions(Some(id)))?;
     let stream = door.way.link(start::new_worker());
     let session = door.sessions.begin(place, &principal.name, stream);
-    let asked = session.link.ask(id, None, &incoming.line).await;
+    let asked = session.link.ask(id, None, incoming.line.clone()).await;
     let mut reply = asked.map_err(|refused| not_asked(refused, id))?;
     let Some(Message::Answer(line)) = reply.next().await else {
         return Err(gone(Some(id)));
@@ -200,13 +204,16 @@ impl Answering {
                     Some((answer::event(&line), (answering, None)))
                 })
             }
+            Some(Message::Cancelled) => answer::events((), async |()| None),
             None => gone(None).into_response(),
         }
     }
 
     async fn next(&mut self) -> Option<Bytes> {
-        let (Message::Notification(line) | Message::Answer(line)) = self.reply.next().await?;
-        Some(line)
+        match self.reply.next().await? {
+            Message::Notification(line) | Message::Answer(line) => Some(line),
+            Message::Cancelled => None,
+        }
     }
 }
 

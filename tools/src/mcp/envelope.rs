@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// A JSON-RPC message, unparsed below its first level.
@@ -30,5 +31,16 @@ impl<'a> Envelope<'a> {
     /// The id of the request that this answers.
     pub(crate) fn answers(&self) -> Option<&'a str> {
         self.id.filter(|_| self.method.is_none()).map(RawValue::get)
+    }
+}
+
+/// An id as the server writes it back, however a client wrote it; `None` if it cannot be one.
+pub(crate) fn canonical(id: &RawValue) -> Option<String> {
+    match id.get().parse::<i64>() {
+        Ok(number) => Some(number.to_string()),
+        Err(_) => match serde_json::from_str(id.get()) {
+            Ok(Value::String(text)) => Some(Value::String(text).to_string()),
+            _ => None,
+        },
     }
 }

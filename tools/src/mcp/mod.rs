@@ -30,7 +30,7 @@ use rmcp::service::{QuitReason, serve_directly_with_ct};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use envelope::Envelope;
+pub(crate) use envelope::{Envelope, canonical};
 pub use server::{Hello, Server};
 pub use wire::{MAX_IN_FLIGHT, MAX_LINE_BYTES, MAX_UNSENT_BYTES};
 
