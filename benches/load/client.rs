@@ -174,7 +174,8 @@ impl Requests {
         self.push(format_args!(r#"{{"jsonrpc":"2.0","method":"notifications/initialized"}}"#));
     }
 
-    fn request(&mut self, slot: usize, method: &str, params: fmt::Arguments<'_>) {
+    /// Asks for anything; `params` are the members of a JSON object, without its braces.
+    pub(crate) fn request(&mut self, slot: usize, method: &str, params: fmt::Arguments<'_>) {
         // An id is never used twice in a session, and its remainder names the slot.
         let id = self.asked * MAX_SLOTS as u64 + slot as u64;
         self.asked += 1;
@@ -248,6 +249,9 @@ impl<'line> Answer<'line> {
     /// Reads a line: `None` where it answers nothing (a notification, a request of the server).
     fn parse(line: &'line [u8]) -> io::Result<Option<Self>> {
         let line = std::str::from_utf8(line).map_err(io::Error::other)?;
+        if line.starts_with(r#"{"jsonrpc":"2.0","method":"#) {
+            return Ok(None);
+        }
         let id = match line.strip_prefix(r#"{"jsonrpc":"2.0","id":"#) {
             Some(rest) => leading_number(rest),
             None => id_anywhere(line)?,

@@ -155,11 +155,28 @@ impl Cycle {
     }
 }
 
+/// One sequence for the whole run: stores are reopened by later sessions.
+static NEXT_TASK: AtomicU64 = AtomicU64::new(1);
+
+/// Subscribes to, or leaves, that many resources: the tasks that come next. Returns the first one,
+/// and takes it to leave the same.
+pub(crate) fn follow(client: &mut Client, tasks: u64, left: Option<u64>) -> io::Result<u64> {
+    let first = left.unwrap_or_else(|| NEXT_TASK.load(Ordering::Relaxed));
+    let method = if left.is_some() { "resources/unsubscribe" } else { "resources/subscribe" };
+    let mut next = first;
+    client.drive(MAX_SLOTS, |slot, _, requests| {
+        if next < first + tasks {
+            requests.request(slot, method, format_args!(r#""uri":"p2p://tasks/load-{next}""#));
+            next += 1;
+        }
+        Ok(())
+    })?;
+    Ok(first)
+}
+
 /// Submits a task like those that agents hand in: a short name, one tag, a small payload.
 fn submit(slot: usize, requests: &mut Requests) {
-    // One sequence for the whole run: stores are reopened by later sessions.
-    static TASKS: AtomicU64 = AtomicU64::new(1);
-    let task = TASKS.fetch_add(1, Ordering::Relaxed);
+    let task = NEXT_TASK.fetch_add(1, Ordering::Relaxed);
     requests.call(
         slot,
         "p2p_submit_task",

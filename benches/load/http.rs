@@ -138,10 +138,11 @@ impl HttpClient {
         self.post("", &body)
     }
 
-    /// Goes on with the session of another, and gives a write up that the server does not take.
-    pub(crate) fn leave_unread(&mut self, other: &Self) -> io::Result<()> {
+    /// Goes on with the session of another, whose ids end before `first_id`, and gives a write up
+    /// that the server does not take.
+    pub(crate) fn leave_unread(&mut self, other: &Self, first_id: u64) -> io::Result<()> {
         self.session.clone_from(&other.session);
-        self.asked = other.asked;
+        self.asked = first_id;
         self.stream.set_write_timeout(Some(Duration::from_secs(1)))
     }
 

@@ -14,6 +14,8 @@ use crate::series::Series;
 
 /// As many as the server admits.
 const SESSIONS: usize = 64;
+/// Beyond the ids of the caller that reads.
+const FIRST_UNREAD_ID: u64 = 1_000;
 /// What a flood may cost, in bytes.
 const MAX_FLOOD_MEMORY: f64 = 100e6;
 
@@ -128,10 +130,10 @@ pub(crate) fn flood(bench: &Bench, report: &mut Report) -> io::Result<()> {
     }
     // Pipelined: a connection takes as many calls as its buffers hold.
     let mut unread = Vec::new();
-    let mut sent = 0;
+    let mut sent = 0u32;
     while sent < calls {
         let mut client = server.connect()?;
-        client.leave_unread(&reader)?;
+        client.leave_unread(&reader, FIRST_UNREAD_ID + u64::from(sent))?;
         let before = sent;
         while sent < calls && sent - before < 1_000 {
             match client.send_call("p2p_get_merkle_clock", format_args!("")) {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::bench::{Bench, Durability};
 use crate::client::Client;
-use crate::cycles::{Cycles, calls, cycles};
+use crate::cycles::{Cycles, calls, cycles, follow};
 use crate::disk::SyncFloor;
 use crate::http_scenarios;
 use crate::machine;
@@ -35,6 +35,8 @@ pub(crate) enum Scenario {
     Relaxed,
     /// The calls that write nothing
     ReadOnly,
+    /// Cycles with and without subscriptions to their tasks
+    Subscriptions,
     /// HTTP: one caller, many sessions, a flood
     Http,
     /// Starting with an empty store
@@ -51,6 +53,7 @@ impl Scenario {
         Self::Durable,
         Self::Relaxed,
         Self::ReadOnly,
+        Self::Subscriptions,
         Self::Http,
         Self::Start,
         Self::Backlog,
@@ -67,6 +70,7 @@ impl Scenario {
             Self::Durable => durable(bench, report),
             Self::Relaxed => relaxed(bench, report),
             Self::ReadOnly => read_only(bench, report),
+            Self::Subscriptions => subscriptions(bench, report),
             Self::Http => {
                 http_scenarios::one_caller(bench, report)?;
                 http_scenarios::many_sessions(bench, report)?;
@@ -232,6 +236,41 @@ fn relaxed(bench: &Bench, report: &mut Report) -> io::Result<()> {
         format_args!("relaxed, {MANY} in flight"),
         (Bound::AtLeast(0.6), Unit::CallsPerSecond),
         "(trivial tool)",
+        &rounds,
+    );
+    Ok(())
+}
+
+/// The tasks subscribed to are those of the very cycles: each changes three times in its life.
+fn subscriptions(bench: &Bench, report: &mut Report) -> io::Result<()> {
+    const SUBSCRIPTIONS: u64 = 1_000;
+
+    let mut alone = bench.product("unsubscribed", Durability::Relaxed)?;
+    let mut subscribed = bench.product("subscribed", Durability::Relaxed)?;
+    let (mut plain, mut followed) = (Cycles::default(), Cycles::default());
+    let mut rounds = Vec::new();
+    for _ in 0..bench.rounds {
+        let without = cycles(&mut alone, MANY, bench.round)?;
+        let first = follow(&mut subscribed, SUBSCRIPTIONS, None)?;
+        let with = cycles(&mut subscribed, MANY, bench.round)?;
+        follow(&mut subscribed, SUBSCRIPTIONS, Some(first))?;
+        rounds
+            .push(Compared { floor: without.cycle.per_second(), product: with.cycle.per_second() });
+        plain.absorb(without);
+        followed.absorb(with);
+    }
+    alone.stop()?;
+    subscribed.stop()?;
+
+    report.section(format_args!(
+        "{MANY} cycles under way at once, relaxed, {SUBSCRIPTIONS} subscriptions"
+    ));
+    report.series("cycle, nobody subscribed", &plain.cycle);
+    report.series("cycle, the tasks that come next subscribed to", &followed.cycle);
+    report.judge(
+        format_args!("{SUBSCRIPTIONS} subscriptions"),
+        (Bound::AtLeast(0.9), Unit::CyclesPerSecond),
+        "(without)",
         &rounds,
     );
     Ok(())

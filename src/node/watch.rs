@@ -281,8 +281,10 @@ impl Registry {
     fn wake(&mut self, topic: &Topic, armed: Vec<u64>) {
         for number in armed {
             if let Some(watch) = self.watches.get_mut(&number) {
+                if watch.dirty.is_empty() {
+                    watch.woken.notify_one();
+                }
                 watch.dirty.push(topic.clone());
-                watch.woken.notify_one();
             }
         }
     }

@@ -90,11 +90,12 @@ impl Table {
     }
 
     /// Marks anew after a task on a cycle ended or got another spec. Returns the tasks that were
-    /// marked.
+    /// marked or are: another spec may close a cycle that goes on from one that there was.
     pub(crate) fn find_cycles_again(&mut self) -> Vec<u64> {
-        let before: Vec<u64> = std::mem::take(&mut self.cyclic).into_iter().collect();
-        self.find_all_cycles(&before);
-        before
+        let mut marked = std::mem::take(&mut self.cyclic);
+        self.find_all_cycles(&marked.iter().copied().collect::<Vec<_>>());
+        marked.extend(&self.cyclic);
+        marked.into_iter().collect()
     }
 
     /// Marks the tasks on all cycles among `keys` and what they wait for.

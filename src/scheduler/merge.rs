@@ -113,6 +113,7 @@ impl P2PWorkflowScheduler {
         self.replace(now, key, record);
         let mut unsettled = self.table.find_cycles_again();
         unsettled.extend(self.table.find_cycle(key));
+        self.gathered.tasks.extend(&unsettled);
         for key in unsettled {
             self.settle(now, key);
         }

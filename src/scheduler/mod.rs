@@ -6,7 +6,7 @@
 //! ```text
 //!   calls, time ──▶ machine ──▶ answers          record   what is known of a task, and how two merge
 //!                     │  └────▶ Changes          table    records, what is derived from them, indices
-//!   submit claim mark merge view                 ready    what may be claimed now, best first
+//!   submit claim mark merge view news            ready    what may be claimed now, best first
 //!                     │                          members  who else is there
 //!   clock  heap  ownership  tags  limits
 //! ```

@@ -31,7 +31,9 @@ impl P2PWorkflowScheduler {
                 }
                 let ended = matches!(state, State::Completed | State::Cancelled);
                 if ended && self.table.cyclic.contains(&key) {
-                    unsettled.extend(self.table.find_cycles_again());
+                    let marked_anew = self.table.find_cycles_again();
+                    self.gathered.tasks.extend(&marked_anew);
+                    unsettled.extend(marked_anew);
                 }
                 let outlooks = (Outlook::from(before), Outlook::from(state));
                 if outlooks.0 != outlooks.1 {

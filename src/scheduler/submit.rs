@@ -86,6 +86,7 @@ impl P2PWorkflowScheduler {
             self.settle(now, dependent);
         }
         for key in self.table.find_cycle(key) {
+            self.gathered.tasks.push(key);
             self.settle(now, key);
         }
         self.settle(now, key);

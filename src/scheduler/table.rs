@@ -3,7 +3,7 @@
 //! Tasks are held by integer keys that rise in the order of arrival, the same that the store uses.
 //! Everything but the record is derived, and is never written anywhere.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -217,12 +217,15 @@ impl Table {
     /// Enters the task's workflow and dependencies in the indices.
     pub(crate) fn index_spec(&mut self, key: u64) {
         let (spec, state) = (self.entry(key).record.spec.clone(), self.entry(key).state);
-        if !self.workflows.contains_key(&spec.workflow_id) {
-            self.newest_workflows.push_front(spec.workflow_id.clone());
-            self.newest_workflows.truncate(MAX_NEWEST_WORKFLOWS);
-            self.newest_changed = true;
-        }
-        let workflow = self.workflows.entry(spec.workflow_id.clone()).or_default();
+        let workflow = match self.workflows.entry(spec.workflow_id.clone()) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(new) => {
+                self.newest_workflows.push_front(spec.workflow_id.clone());
+                self.newest_workflows.truncate(MAX_NEWEST_WORKFLOWS);
+                self.newest_changed = true;
+                new.insert(Workflow::default())
+            }
+        };
         insert_sorted(&mut workflow.tasks, key);
         workflow.counts[state as usize] += 1;
         for id in &spec.depends_on {

@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,9 @@ HERE = Path(__file__).resolve().parent
 PATIENCE = 180
 # Lines of a log that are shown where its line failed.
 SHOWN = 60
+# How a server is reached, and whether it lets in only whom it knows.
+DOORS = ["stdio", "http", "http with a token", "sse with a token"]
+TOKEN = secrets.token_hex(32)
 LISTENING = re.compile(r"listening on (http://\S+)/(?:mcp|sse)")
 
 
@@ -32,6 +36,7 @@ class Line:
 
     name: str
     transport: str
+    has_token: bool  # whether the server wants a bearer token
     needs: list  # files that an installation brings
     command: list  # gets the binary for stdio, else a URL, as its last argument
     check: object = lambda printed: ""  # what is wrong with what it printed
@@ -44,15 +49,19 @@ def lines(cache):
     node = newest_node(modules)
     # HTTP+SSE belongs to the handshake's era, but nothing in it keeps the newer one out.
     for era in ("modern", "legacy"):
-        for transport in ("stdio", "http", "sse"):
+        for door in DOORS:
+            transport, has_token = door.split()[0], door.endswith("token")
+
+            def line(name, needs, command):
+                command = [*command, transport, era]
+                return Line(f"{name} over {door}, {era}", transport, has_token, needs, command)
+
             def python(name, interpreter):
-                command = [interpreter, "-B", HERE / "python/doors.py", transport, era]
-                return Line(f"{name} over {transport}, {era}", transport, [interpreter], command)
+                return line(name, [interpreter], [interpreter, "-B", HERE / "python/doors.py"])
 
             def javascript(name, library, package):
-                command = [node, cache / "javascript/doors.mjs", library, transport, era]
-                needs = [node, modules / package]
-                return Line(f"{name} over {transport}, {era}", transport, needs, command)
+                command = [node, cache / "javascript/doors.mjs", library]
+                return line(name, [node, modules / package], command)
 
             yield python("PyPI mcp 2.x", two)
             yield javascript("npm client 2.x", "client2", "@modelcontextprotocol/client")
@@ -85,18 +94,23 @@ def conformance(node, package, version):
         wrong += [f"{entry} is listed without a reason" for entry, why in listed.items() if not why]
         return "\n".join(wrong)
 
-    return Line(f"conformance, {version}", "http", [node, package], command, check)
+    return Line(f"conformance, {version}", "http", False, [node, package], command, check)
 
 
 @contextlib.contextmanager
-def server(binary, transport, home, log):
+def server(binary, line, home, log):
     """What a client is given: the binary, which it starts itself, or the URL of a server."""
-    if transport == "stdio":
+    if line.transport == "stdio":
         yield binary
         return
     said = Path(home, "said")
     with said.open("w") as stderr:
-        command = [binary, "mcp", "start", "--transport", transport, "--port", "0"]
+        command = [binary, "mcp", "start", "--transport", line.transport, "--port", "0"]
+        if line.has_token:
+            tokens = Path(home, "tokens")
+            tokens.touch(0o600)
+            tokens.write_text(f"agent work {TOKEN}\n")
+            command += ["--token-file", tokens]
         process = subprocess.Popen(
             command, env=environment(home), stdin=subprocess.DEVNULL, stdout=log, stderr=stderr
         )
@@ -105,7 +119,7 @@ def server(binary, transport, home, log):
             if process.poll() is not None:
                 raise Failed(f"the server ended with {process.returncode}")
             time.sleep(0.01)
-        yield found[1] + ("/sse" if transport == "sse" else "/mcp")
+        yield found[1] + ("/sse" if line.transport == "sse" else "/mcp")
         process.terminate()
         if process.wait(PATIENCE) != 0:
             raise Failed(f"the server ended with {process.returncode}")
@@ -132,10 +146,10 @@ def run(line, binary, log_path):
     started = time.monotonic()
     # Not in the build's folder: the sockets in it need short names.
     with tempfile.TemporaryDirectory() as home, open(log_path, "w+") as log:
-        with server(binary, line.transport, home, log) as target:
+        with server(binary, line, home, log) as target:
             client = subprocess.Popen(
                 [*line.command, target],
-                env=environment(home),
+                env=environment(home) | ({"TOKEN": TOKEN} if line.has_token else {}),
                 cwd=home,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -179,7 +193,7 @@ def main():
                            help="what could not be installed is named, but is no failure")
     arguments.add_argument("pattern", nargs="?", default="",
                            help="run only the lines that match this regular expression")
-    given = arguments.parse_args()
+    given = arguments.parse_intermixed_args()
     # The Inspector is started for each of its steps.
     os.environ["NODE_COMPILE_CACHE"] = str(given.cache / "compiled")
     logs = given.cache / "logs"

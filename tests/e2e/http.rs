@@ -510,9 +510,9 @@ fn unread_stream(door: &Door) -> [Connection; 2] {
     loop {
         let posted = post(&show);
         let patience = Duration::from_secs(1);
-        posted.stream.set_read_timeout(Some(patience)).unwrap();
+        posted.stream.set_read_timeout(Some(patience)).expect("a time");
         if posted.stream.peek(&mut [0]).is_err() {
-            posted.stream.set_read_timeout(None).unwrap();
+            posted.stream.set_read_timeout(None).expect("a time");
             return [stream, posted];
         }
     }

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use p2p_workflow_scheduler::scheduler::{Rejection, limits};
 
-use crate::harness::Home;
+use crate::harness::{Home, Server};
+use crate::raw_http::{Http, initialize};
 
 fn repository(file: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
@@ -52,6 +54,11 @@ fn every_line_that_it_shows_runs() {
         let words = words(&line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let arguments = match words.as_slice() {
+            ["ipfs-accelerate", "mcp", "start", flags @ ..] => {
+                serves_http(&home, flags);
+                shown += 1;
+                continue;
+            }
             ["ipfs-accelerate", arguments @ ..] | ["cargo", "run", "--", arguments @ ..] => {
                 arguments
             }
@@ -64,6 +71,24 @@ fn every_line_that_it_shows_runs() {
     }
     assert!(shown >= 7, "the README lost its examples");
     assert!(repository(".ci/run").contains("\ncargo test"), "CI runs the README's test command");
+}
+
+/// Starts a server as it is shown, but on a free port, and asks whether it is there.
+fn serves_http(home: &Home, flags: &[&str]) {
+    let mut command = home.command();
+    command
+        .args(["mcp", "start"])
+        .args(flags.iter().map(|flag| if *flag == "9000" { "0" } else { flag }));
+    if !flags.contains(&"--port") {
+        command.args(["--port", "0"]);
+    }
+    command.stderr(Stdio::piped());
+    let mut server = Server::spawn(command);
+    let http = Http::of(&mut server.process);
+    assert_eq!(http.ask("GET /healthz", &[], "").status, 200);
+    assert_eq!(http.post(&[], &initialize()).status, 200);
+    server.terminate();
+    assert_eq!(server.process.exit_code(), 0, "{flags:?}");
 }
 
 #[test]

@@ -121,6 +121,39 @@ fn a_task_whose_submission_failed_is_given_to_nobody() {
     assert_eq!(waiting.call("p2p_get_next_task", &wait)["task"]["task_id"], "a");
 }
 
+/// A subscriber may be told of a change before its commit fails. It never reads it, and is told
+/// again of all that it watches once the tasks were read again from the disk.
+#[test]
+fn a_subscriber_is_told_when_what_it_was_told_of_was_not_kept() {
+    let home = Home::new();
+    let mut server = start(&home);
+    let mut subscriber = home.start();
+    subscriber.subscribe("p2p://tasks/a");
+    subscriber.subscribe("p2p://tasks/never");
+    refuse_writes(&server);
+    assert_eq!(server.refused(SUBMIT, &task("a")), "store_failed");
+    let mut told = Vec::new();
+    while !told.contains(&"p2p://tasks/never".to_owned()) {
+        told.push(subscriber.updated());
+        let missing = subscriber.fails("resources/read", &json!({"uri": "p2p://tasks/a"}));
+        // While the commit is under way the look fails with it, and else there is no such task.
+        assert!([-32002, -32603].map(Value::from).contains(&missing["code"]), "{missing}");
+    }
+    assert!(told.contains(&"p2p://tasks/a".to_owned()), "{told:?}");
+    take_writes(&server);
+    eventually("the store to take writes again", || {
+        let call = server.start_call(SUBMIT, &task("a"));
+        let answer = server.answer(call);
+        (answer["result"]["isError"] == false).then_some(())
+    });
+    let read = json!({"uri": "p2p://tasks/a"});
+    while subscriber.updated() != "p2p://tasks/a" || {
+        let id = subscriber.request("resources/read", &read);
+        subscriber.answer(id)["result"].is_null()
+    } {}
+    assert_eq!(subscriber.read("p2p://tasks/a")["state"], "pending");
+}
+
 /// A call whose batch had been dropped, and which had not yet asked for it, used to take a number
 /// that was raised for all as its own commit: acknowledged, and lost.
 #[test]

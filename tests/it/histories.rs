@@ -2,7 +2,7 @@
 //! restarts, clocks that jump, members that go down. After each step each promise that can be
 //! looked at from outside is looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::P2PTask;
@@ -121,6 +121,20 @@ struct Peer {
     /// The last fence given out for each task, and to whom.
     fences: BTreeMap<Arc<str>, u64>,
     acknowledged: BTreeMap<String, Class>,
+    told: Told,
+}
+
+type Workflow = ([u64; 6], Vec<Arc<str>>);
+
+/// What somebody knows who looks at a thing only when it is in the news.
+struct Told {
+    tasks: BTreeMap<Arc<str>, TaskView>,
+    /// Counts by state, and the tasks.
+    workflows: BTreeMap<Arc<str>, Workflow>,
+    newest: Vec<Arc<str>>,
+    members: Vec<MemberView>,
+    root: String,
+    status: Status,
 }
 
 /// A record on its way.
@@ -155,7 +169,9 @@ fn worker_name(peer: usize, worker: usize) -> Arc<str> {
 
 impl World {
     fn new() -> Self {
+        let begin = Now { wall: WALL_START, monotonic: 0 };
         let peers = (0..PEERS).map(|index| Peer {
+            told: Told::of(&scheduler(&peer_name(index)), begin),
             scheduler: scheduler(&peer_name(index)),
             disk: Disk::default(),
             wall: WALL_START,
@@ -338,6 +354,7 @@ impl World {
         self.commit(p);
         let now = self.now(p);
         self.peers[p].scheduler = self.peers[p].disk.restore(&peer_name(p), now);
+        self.peers[p].told = Told::of(&self.peers[p].scheduler, now);
         assert!(self.peers[p].scheduler.take_changes().is_empty(), "starting changes nothing");
     }
 
@@ -370,6 +387,9 @@ impl World {
 
     /// Puts on disk what changed, and sends it to the others.
     fn commit(&mut self, p: usize) {
+        let now = self.now(p);
+        let Peer { scheduler, told, .. } = &mut self.peers[p];
+        told.look(scheduler, now);
         let changes = self.peers[p].scheduler.take_changes();
         self.peers[p].disk.keep(&changes);
         for change in &changes.tasks {
@@ -433,6 +453,67 @@ impl World {
     }
 }
 
+impl Told {
+    fn of(scheduler: &P2PWorkflowScheduler, now: Now) -> Self {
+        let tasks: Vec<TaskView> = views(scheduler, now).into_iter().map(without_time).collect();
+        let mut workflows = BTreeMap::<Arc<str>, Workflow>::new();
+        for task in &tasks {
+            let counts = scheduler.workflow_counts(&task.workflow_id).unwrap();
+            let workflow = workflows.entry(task.workflow_id.clone()).or_insert((counts, vec![]));
+            workflow.1.push(task.task_id.clone());
+        }
+        let mut members = scheduler.members(now);
+        members.iter_mut().for_each(|member| member.heard_at = None);
+        Told {
+            tasks: tasks.into_iter().map(|task| (task.task_id.clone(), task)).collect(),
+            workflows,
+            newest: scheduler.newest_workflows(),
+            members,
+            root: scheduler.clock().merkle_root(),
+            status: scheduler.status(now),
+        }
+    }
+
+    /// Looks at what is in the news, and then at whether all else is as it was.
+    fn look(&mut self, scheduler: &P2PWorkflowScheduler, now: Now) {
+        let news = scheduler.news();
+        let named = news.tasks.iter().filter_map(|key| scheduler.ids(*key));
+        let mut workflows: BTreeSet<&Arc<str>> = news.left.iter().collect();
+        let mut tasks = BTreeSet::new();
+        for (task, workflow) in named {
+            tasks.insert(task);
+            workflows.insert(workflow);
+        }
+        // Whose turn it is shows at once, and is in the news as the tasks are gone through.
+        let sweeps = scheduler.next_deadline().is_some_and(|at| at <= now.monotonic);
+        let mut shown = Told::of(scheduler, now);
+        for (id, task) in &mut shown.tasks {
+            let before = self.tasks.get(id);
+            if !tasks.contains(id) && before != Some(&*task) {
+                assert!(sweeps && task.state == State::Pending, "no news of {before:?}, {task:?}");
+                *task = before.unwrap().clone();
+            }
+        }
+        let ids: BTreeSet<_> = self.workflows.keys().chain(shown.workflows.keys()).collect();
+        for id in ids.into_iter().filter(|id| !workflows.contains(id)) {
+            assert_eq!(self.workflows.get(id), shown.workflows.get(id), "no news of {id}");
+        }
+        assert!(news.workflows || self.newest == shown.newest, "no news of workflows");
+        assert!(news.members || self.members == shown.members, "no news of members");
+        assert!(news.clock || self.root == shown.root, "no news of the clock");
+        assert!(!news.is_empty() || self.status == shown.status, "no news at all");
+        *self = shown;
+    }
+}
+
+/// But for what changes as time passes, where nothing else does.
+fn without_time(mut task: TaskView) -> TaskView {
+    task.not_before = None;
+    task.expires_at = task.expires_at.map(|_| 0);
+    task.reason = task.reason.filter(|reason| !reason.ends_with(" s"));
+    task
+}
+
 /// What an outsider makes of a peer's records, whatever their order of arrival.
 fn by_id(disk: &Disk) -> Vec<TaskView> {
     let now = Now { wall: WALL_START, monotonic: 0 };
@@ -454,6 +535,7 @@ fn submission(index: usize, depends_on: u8, spec: u8) -> P2PTask {
         delay: if delayed { 5 * S } else { 0 },
         max_attempts: if fragile { 1 } else { 0 },
         priority: 1 + (index % 3) as u8,
+        workflow_id: if delayed && fragile { "v".into() } else { "w".into() },
         ..task(&task_name(index))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::node::{
-    Attached, CallError, Given, Hello, Next, Node, Options, Session, attach,
+    Attached, CallError, Given, Hello, Next, Node, Options, Session, Topic, attach,
 };
 use p2p_workflow_scheduler::scheduler::{Filter, Mark, State, TagSet, Want};
 use tempfile::TempDir;
@@ -246,4 +246,42 @@ async fn one_folder_has_one_node_and_the_next_process_is_connected_to_it() {
     assert!(matches!(second.unwrap(), Attached::Peer(_)));
     node.close().await;
     assert!(matches!(attach(&options).await.unwrap(), Attached::Node(_)));
+}
+
+#[tokio::test]
+async fn a_session_is_told_of_what_others_do_and_finds_it_done() {
+    let folder = TempDir::new().unwrap();
+    let node = node(&folder).await;
+    let (one, other) = (node.session(Hello::default()), node.session(Hello::default()));
+    let watch = one.watch();
+    let blocked = Topic::Task("b".into());
+    for topic in [Topic::Task("a".into()), blocked.clone(), Topic::Workflow("workflow".into())] {
+        watch.add(topic);
+    }
+    assert_eq!(node.watched(), 3);
+    other.submit(task("a")).await.unwrap();
+    watch.changed().await;
+    assert_eq!(watch.take(), [Topic::Task("a".into()), Topic::Workflow("workflow".into())]);
+    other.submit(P2PTask { depends_on: vec!["a".into()], ..task("b") }).await.unwrap();
+    let given = take(&other).await;
+    watch.changed().await;
+    let _seen = watch.take();
+    let (counts, page) = one.workflow("workflow", 100).await.unwrap().unwrap();
+    assert_eq!((counts, page.tasks.len()), ([0, 1, 1, 0, 0, 0], 2));
+
+    // Whoever is told looks, and sees it, though it may not be on disk when it is told.
+    let telling = async {
+        watch.changed().await;
+        let told = watch.take();
+        let (_, shown) = one.show("b").await.unwrap();
+        (told.contains(&blocked), shown.task.state)
+    };
+    let done = Mark::Completed { result: None };
+    let marking = other.mark("a", done, Some(given.claimed.fence));
+    let (told, marked) = tokio::join!(telling, marking);
+    assert_eq!(told, (true, State::Pending));
+    assert_eq!(marked.unwrap().unblocked, ["b"]);
+    drop(watch);
+    assert_eq!(node.watched(), 0);
+    node.close().await;
 }

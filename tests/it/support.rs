@@ -85,6 +85,8 @@ pub(crate) fn views(s: &P2PWorkflowScheduler, now: Now) -> Vec<TaskView> {
     for workflow in workflows {
         let here = all.iter().filter(|view| *view.workflow_id == *workflow);
         let here = here.cloned().collect::<Vec<_>>();
+        let count = |state| here.iter().filter(|view| view.state == state).count() as u64;
+        assert_eq!(s.workflow_counts(&workflow), Some(State::ALL.map(count)));
         let filter = Filter { workflow_id: Some(workflow), ..Filter::default() };
         assert_eq!(list(s, now, filter), here);
     }

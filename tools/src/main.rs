@@ -58,13 +58,16 @@ async fn serve(options: &GlobalOptions, doors: &Doors) -> Result<(), ConnectErro
     let closed = |error: std::io::Error| {
         ConnectError::CannotOpen(format!("stdin and stdout cannot be used: {error}").into())
     };
-    let (reader, writer) = (stdio::reader().map_err(closed)?, stdio::writer().map_err(closed)?);
+    let stdio = match doors.stdio() {
+        true => Some((stdio::reader().map_err(closed)?, stdio::writer().map_err(closed)?)),
+        false => None,
+    };
     let way = Way::open(&options).await.map_err(cannot_open)?;
     let stdio = async {
-        if !doors.stdio() {
+        let Some((reader, writer)) = stdio else {
             way.stop().cancelled().await;
             return Ok(());
-        }
+        };
         let served = way.serve(reader, writer, start::new_worker()).await;
         way.stop().cancel();
         served.map_err(cannot_open)

@@ -8,17 +8,17 @@ import { Updates } from './updates.mjs';
 const INVALID_PARAMS = -32602;
 
 /** A connection over `transport` to `target`: a binary for stdio, else a URL. */
-export async function connect(transport, era, target) {
-  const mode = era === 'modern' ? { pin: '2026-07-28' } : 'legacy';
+export async function connect(transport, era, target, headers) {
+  const mode = era === 'modern' ? 'auto' : 'legacy';
   const client = new Client({ name: 'doors', version: '1' }, { versionNegotiation: { mode } });
-  await client.connect(doors[transport](target));
+  await client.connect(doors[transport](target, { requestInit: { headers } }));
   return new Connection(client, era);
 }
 
 const doors = {
   stdio: binary => new StdioClientTransport({ command: binary, args: ['mcp', 'start'], env: process.env }),
-  http: url => new StreamableHTTPClientTransport(new URL(url)),
-  sse: url => new SSEClientTransport(new URL(url)),
+  http: (url, options) => new StreamableHTTPClientTransport(new URL(url), options),
+  sse: (url, options) => new SSEClientTransport(new URL(url), options),
 };
 
 class Connection {

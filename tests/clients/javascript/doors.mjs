@@ -2,7 +2,8 @@
 //
 // Usage: doors.mjs LIBRARY TRANSPORT ERA TARGET. LIBRARY is client2, sdk1 or inspector. TRANSPORT
 // is stdio (TARGET: the binary, IPFS_ACCELERATE_HOME: an empty directory), http or sse (TARGET: a
-// URL); ERA is modern (2026-07-28) or legacy (the handshake).
+// URL, TOKEN: the bearer token, if one is needed); ERA is modern (2026-07-28) or legacy (the
+// handshake).
 //
 // Prints each step before it is taken, so that the last line of a failed run says where it stopped.
 
@@ -154,8 +155,10 @@ async function isPrompted(client) {
 }
 
 async function scenario(library, transport, era, target) {
-  const worker = await library.connect(transport, era, target);
-  const other = await library.connect(transport, era, target);
+  const token = process.env.TOKEN;
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const worker = await library.connect(transport, era, target, headers);
+  const other = await library.connect(transport, era, target, headers);
   await lists(worker, era);
   await submits(other);
   await works(worker);

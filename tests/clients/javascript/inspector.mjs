@@ -23,15 +23,19 @@ const IS_ERROR = 5;
 let connections = 0;
 
 /** A connection over `transport` to `target`: a binary for stdio, else a URL. */
-export async function connect(transport, era, target) {
+export async function connect(transport, era, target, headers) {
   const connection = new Connection(`c${++connections}`);
   const environment = ['-e', `IPFS_ACCELERATE_HOME=${process.env.IPFS_ACCELERATE_HOME}`];
   const where = transport === 'stdio'
     ? [...environment, '--', target, 'mcp', 'start']
-    : ['--transport', transport, '--server-url', target];
+    : ['--transport', transport, '--server-url', target, ...headerOptions(headers)];
   await connection.mcpdo('connect', '--era', era, ...where);
   if (connections === 1) await isStrict(transport, era, where);
   return connection;
+}
+
+function headerOptions(headers) {
+  return Object.entries(headers).flatMap(([name, value]) => ['--header', `${name}: ${value}`]);
 }
 
 /** The schemas of the tools have no error by the Inspector's own reading. */

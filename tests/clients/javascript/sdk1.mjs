@@ -11,10 +11,10 @@ import { Updates } from './updates.mjs';
 const INVALID_PARAMS = -32602;
 
 /** A connection over `transport` to `target`: a binary for stdio, else a URL. */
-export async function connect(transport, era, target) {
+export async function connect(transport, era, target, headers) {
   if (era !== 'legacy') throw new Error(`this library does not know the ${era} era`);
   const client = new Client({ name: 'doors', version: '1' });
-  const door = doors[transport](target);
+  const door = doors[transport](target, { requestInit: { headers } });
   // The only place where this library shows which version was agreed on.
   let protocolVersion;
   door.setProtocolVersion = (was => version => {
@@ -27,8 +27,8 @@ export async function connect(transport, era, target) {
 
 const doors = {
   stdio: binary => new StdioClientTransport({ command: binary, args: ['mcp', 'start'], env: process.env }),
-  http: url => new StreamableHTTPClientTransport(new URL(url)),
-  sse: url => new SSEClientTransport(new URL(url)),
+  http: (url, options) => new StreamableHTTPClientTransport(new URL(url), options),
+  sse: (url, options) => new SSEClientTransport(new URL(url), options),
 };
 
 class Connection {

@@ -28,7 +28,11 @@ socket.getaddrinfo = lambda host, *more, **named: look_up("127.0.0.1", *more, **
 def http(headers=None, timeout=None, auth=None):
     context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
     return httpx2.AsyncClient(
-        headers={**HEADERS, **(headers or {})}, timeout=timeout or 60, auth=auth, verify=context
+        headers={**HEADERS, **(headers or {})},
+        timeout=timeout or 60,
+        auth=auth,
+        verify=context,
+        trust_env=False,
     )
 
 

@@ -1,14 +1,15 @@
 """The scenario that every client does over every transport, in PyPI mcp 2.x and 1.x.
 
 Usage: doors.py TRANSPORT ERA TARGET, with the library of the Python that runs it. TRANSPORT is
-stdio (TARGET: the binary, IPFS_ACCELERATE_HOME: an empty directory), http or sse (TARGET: a URL);
-ERA is modern (2026-07-28) or legacy (the handshake).
+stdio (TARGET: the binary, IPFS_ACCELERATE_HOME: an empty directory), http or sse (TARGET: a URL,
+TOKEN: the bearer token, if one is needed); ERA is modern (2026-07-28) or legacy (the handshake).
 
 Prints each step before it is taken, so that the last line of a failed run says where it stopped.
 """
 
 import asyncio
 import importlib.metadata
+import os
 import sys
 from contextlib import asynccontextmanager
 
@@ -163,9 +164,12 @@ async def is_prompted(client):
 
 
 async def scenario(transport, era, target):
+    token = os.environ.get("TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+
     @asynccontextmanager
     async def connected():
-        async with library.connect(transport, era, target) as client:
+        async with library.connect(transport, era, target, headers) as client:
             yield client
 
     async with connected() as worker, connected() as other:

@@ -5,13 +5,14 @@ import json
 import os
 from contextlib import asynccontextmanager
 
+import httpx
 from mcp import ClientSession, McpError, StdioServerParameters, stdio_client, types
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 
 @asynccontextmanager
-async def connect(transport, era, target):
+async def connect(transport, era, target, headers):
     """A connection over `transport` to `target`: a binary for stdio, else a URL."""
     assert era == "legacy", era
     updates = asyncio.Queue()
@@ -21,18 +22,18 @@ async def connect(transport, era, target):
         if isinstance(update, types.ResourceUpdatedNotification):
             updates.put_nowait(str(update.params.uri))
 
-    async with streams(transport, target) as (reader, writer, *_):
-        async with ClientSession(reader, writer, message_handler=on_message) as session:
-            yield Connection(session, await session.initialize(), updates)
-
-
-def streams(transport, target):
-    if transport == "stdio":
-        environment = {"IPFS_ACCELERATE_HOME": os.environ["IPFS_ACCELERATE_HOME"]}
-        return stdio_client(
-            StdioServerParameters(command=target, args=["mcp", "start"], env=environment)
-        )
-    return streamable_http_client(target) if transport == "http" else sse_client(target)
+    async with httpx.AsyncClient(headers=headers, timeout=None) as http:
+        if transport == "stdio":
+            environment = {"IPFS_ACCELERATE_HOME": os.environ["IPFS_ACCELERATE_HOME"]}
+            server = StdioServerParameters(command=target, args=["mcp", "start"], env=environment)
+            streams = stdio_client(server)
+        elif transport == "sse":
+            streams = sse_client(target, headers=headers)
+        else:
+            streams = streamable_http_client(target, http_client=http if headers else None)
+        async with streams as (reader, writer, *_):
+            async with ClientSession(reader, writer, message_handler=on_message) as session:
+                yield Connection(session, await session.initialize(), updates)
 
 
 class Connection:

@@ -5,14 +5,16 @@ import json
 import os
 from contextlib import asynccontextmanager
 
+import httpx2
 from mcp import Client, MCPError, StdioServerParameters, types
 from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
 
 MODERN = "2026-07-28"
 
 
 @asynccontextmanager
-async def connect(transport, era, target):
+async def connect(transport, era, target, headers):
     """A connection over `transport` to `target`: a binary for stdio, else a URL."""
     updates = asyncio.Queue()
 
@@ -21,15 +23,16 @@ async def connect(transport, era, target):
             updates.put_nowait(str(message.params.uri))
 
     mode = "auto" if era == "modern" else "legacy"
-    async with Client(server(transport, target), mode=mode, message_handler=on_message) as client:
-        yield Connection(client, updates)
-
-
-def server(transport, target):
-    if transport == "stdio":
-        environment = {"IPFS_ACCELERATE_HOME": os.environ["IPFS_ACCELERATE_HOME"]}
-        return StdioServerParameters(command=target, args=["mcp", "start"], env=environment)
-    return target if transport == "http" else sse_client(target)
+    async with httpx2.AsyncClient(headers=headers, timeout=None) as http:
+        if transport == "stdio":
+            environment = {"IPFS_ACCELERATE_HOME": os.environ["IPFS_ACCELERATE_HOME"]}
+            server = StdioServerParameters(command=target, args=["mcp", "start"], env=environment)
+        elif transport == "sse":
+            server = sse_client(target, headers=headers)
+        else:
+            server = streamable_http_client(target, http_client=http if headers else None)
+        async with Client(server, mode=mode, message_handler=on_message) as client:
+            yield Connection(client, updates)
 
 
 class Connection:

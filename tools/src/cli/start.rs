@@ -44,7 +44,7 @@ pub struct Doors {
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<Host>,
 
-    /// Another site whose pages may use HTTP, such as https://app.example.org; may be repeated
+    /// Another site whose pages may use HTTP, by its scheme, name and port; may be repeated
     #[arg(long, value_name = "URL")]
     allow_origin: Vec<Origin>,
 }

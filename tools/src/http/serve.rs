@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 /// Connections at once: a handful for each session.
 const MAX_CONNECTIONS: usize = 512;
 /// How long the head of a request may take, and a connection be idle between two.
-const HEAD_PATIENCE: Duration = Duration::from_secs(60);
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest head: a token, and whatever proxies add.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// How long a client may leave an answer unread.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long what is under way may take to be answered when the process stops.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait after a connection could not be taken: out of descriptors, most likely.

@@ -6,6 +6,7 @@ use rmcp::model::{
     ArgumentInfo, CompleteRequestParams, CompleteResult, CompletionInfo, ErrorData, Reference,
 };
 
+use super::answers::{fault, invalid};
 use super::{prompts, resources};
 
 /// What can be offered for an argument.
@@ -35,9 +36,7 @@ pub(super) async fn complete(
 ) -> Result<CompleteResult, ErrorData> {
     let ArgumentInfo { name, value, .. } = request.argument;
     let offer = match kind(&request.r#ref, &name)? {
-        Kind::Ids(ids) => {
-            session.offer(ids, &value).await.map_err(|error| resources::fault(&error))?
-        }
+        Kind::Ids(ids) => session.offer(ids, &value).await.map_err(|error| fault(&error))?,
         Kind::Tags => tags(&value),
         Kind::Nothing => Offer { ids: Vec::new(), total: Some(0) },
     };
@@ -83,10 +82,6 @@ fn tags(typed: &str) -> Offer {
     let fitting = tags.filter(|tag| tag.starts_with(begun) && !named.contains(tag));
     let ids: Vec<_> = fitting.map(|tag| format!("{before}{tag}").into()).collect();
     Offer { total: Some(ids.len()), ids }
-}
-
-fn invalid(what: String) -> ErrorData {
-    ErrorData::invalid_params(what, None)
 }
 
 #[cfg(test)]

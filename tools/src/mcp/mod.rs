@@ -14,6 +14,7 @@
 //! takes each payload apart into a tree and puts it together again, which costs time, order and
 //! large numbers.
 
+mod answers;
 mod completion;
 mod envelope;
 mod line;

@@ -14,7 +14,7 @@ use rmcp::service::TxJsonRpcMessage;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use super::server::{is_broken_off, take_structured};
+use super::answers::{is_broken_off, take_structured};
 
 /// What a client may leave unread before no more is read from it: a few of the largest answers.
 pub const MAX_UNSENT_BYTES: usize = 4 * 1024 * 1024;

@@ -28,7 +28,7 @@ impl Reporter {
         if !self.notices.has_room() {
             return;
         }
-        let seconds = progress.waited.as_secs_f64();
+        let seconds = progress.waited.as_millis() as f64 / 1000.0;
         let params = ProgressNotificationParam::new(self.token.clone(), seconds)
             .with_total(progress.wait.as_secs_f64())
             .with_message(progress.why);

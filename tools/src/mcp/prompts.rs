@@ -7,6 +7,7 @@ use rmcp::model::{
 };
 use serde_json::{Value, json};
 
+use super::answers::invalid;
 use super::resources;
 
 pub(super) const WORK_LOOP: &str = "work-loop";
@@ -176,10 +177,6 @@ impl Arguments {
         let names = self.get(name).unwrap_or_default().split(',').map(str::trim);
         names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
     }
-}
-
-fn invalid(what: String) -> ErrorData {
-    ErrorData::invalid_params(what, None)
 }
 
 #[cfg(test)]

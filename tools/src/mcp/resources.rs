@@ -14,6 +14,7 @@ use rmcp::model::{
     ResourceContents, ResourceTemplate,
 };
 
+use super::answers::fault;
 use crate::tools::views;
 
 const STATUS: &str = "p2p://status";
@@ -141,17 +142,6 @@ pub(super) fn not_found(uri: &str) -> ErrorData {
          with ids percent-encoded; completion/complete offers the ids that are known."
     );
     ErrorData::resource_not_found(text, Some(serde_json::json!({ "uri": uri })))
-}
-
-/// A call's failure where no tool's result can say it.
-pub(super) fn fault(error: &CallError) -> ErrorData {
-    let text = format!("{error}\ncode: {}", error.code());
-    match error {
-        CallError::Rejected(_) => ErrorData::invalid_params(text, None),
-        CallError::StoreFailed { .. } | CallError::Stopping => {
-            ErrorData::internal_error(text, None)
-        }
-    }
 }
 
 #[cfg(test)]

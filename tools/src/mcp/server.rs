@@ -1,7 +1,6 @@
 //! One client's side of the tools, resources and prompts: rmcp's handler over a session of the
 //! node.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,19 +9,21 @@ use std::sync::{Mutex, OnceLock};
 use futures::FutureExt;
 use p2p_workflow_scheduler::node::{CallError, Session};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
-    ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetPromptRequestParams,
-    GetPromptResponse, Implementation, InitializeRequestParams, InitializeResult, JsonObject,
-    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-    MetaObject, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-    ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter,
-    UnsubscribeRequestParams,
+    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CustomRequest,
+    CustomResult, ErrorCode, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
+    InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+    SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::answers::{
+    INTERNAL, not_to_be_sent, panicked, refusal, result, unknown_tool, whole_result,
+};
 use super::progress::Reporter;
 use super::subscriptions::{self, Subscriptions};
 use super::wire::{FromWire, Notices};
@@ -32,12 +33,6 @@ use crate::tools::{self, Answer, Report, commands};
 /// The prefix of the methods in which our own clients and this server tell each other more than the
 /// protocol has: who connects, and people's commands.
 const OURS: &str = "ipfs-accelerate";
-/// Where a result carries its structured content as JSON text, from here to the outbox. It never
-/// leaves the process.
-const STRUCTURED: &str = "ipfs-accelerate/structured";
-/// Marks the result of a wait that was broken off with its connection. It is not sent: whoever
-/// relays the call repeats it to the next node, and would take this for the answer.
-const BROKEN_OFF: &str = "ipfs-accelerate/broken-off";
 /// What the server tells an agent before its first call.
 const INSTRUCTIONS: &str = include_str!("instructions.txt");
 
@@ -204,24 +199,24 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         introduced(&context)?;
-        let wire = context.extensions.get::<FromWire>();
-        let arguments = arguments(wire, request.arguments);
+        let wire = wire(&context)?;
+        let arguments = wire.arguments.as_deref().unwrap_or("{}");
         let broken_off = AtomicBool::new(false);
         let cancelled = async {
             tokio::select! {
                 () = context.ct.cancelled() => broken_off.store(true, Ordering::Relaxed),
-                () = hangup(wire) => {}
+                () = wire.hangup.cancelled() => {}
             }
         };
-        let reporter = wire.and_then(|wire| Reporter::of(&context.meta, &wire.notices));
+        let reporter = Reporter::of(&context.meta, &wire.notices);
         let report = reporter.map(|reporter| move |progress| reporter.report(progress));
         let report = report.as_ref().map(|report| report as Report<'_>);
         let session = || self.begin(None);
         // On the heap: rmcp moves what it spawns several times, and this would be most of it.
-        let call = Box::pin(tools::call(&request.name, session, &arguments, cancelled, report));
+        let call = Box::pin(tools::call(&request.name, session, arguments, cancelled, report));
         let result = match AssertUnwindSafe(call).catch_unwind().await {
             Ok(_) if broken_off.into_inner() => not_to_be_sent(),
-            Ok(Some(Ok(answer))) => result(answer, wire)?,
+            Ok(Some(Ok(answer))) => result(answer),
             Ok(Some(Err(error))) => refusal(&error),
             Ok(None) => return Err(unknown_tool(&request.name)),
             Err(_) => panicked(),
@@ -300,16 +295,16 @@ impl ServerHandler for Server {
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
         let context = subscription.request_context();
         introduced(context)?;
+        let wire = wire(context)?;
         let ended = async {
             tokio::select! {
                 () = context.ct.cancelled() => {}
-                () = hangup(context.extensions.get()) => {}
+                () = wire.hangup.cancelled() => {}
             }
         };
         let filters = (&context.id, subscription.requested(), subscription.accepted());
         guarded(async {
-            let notices = notices(context)?;
-            self.subscriptions.listen(self.begin(None), notices, filters, ended).await
+            self.subscriptions.listen(self.begin(None), &wire.notices, filters, ended).await
         })
         .await
     }
@@ -347,7 +342,8 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         // rmcp takes a request that it knows, with params that it does not, for one of ours.
-        if let Some((method, params)) = PARAMS.iter().find(|(name, _)| *name == request.method) {
+        let params = PARAMS.iter().find(|(name, _)| *name == request.method);
+        if let Some((method, params)) = params.filter(|(name, _)| !is_gone(name, &context)) {
             return Err(ErrorData::invalid_params(format!("{method} takes {params}"), None));
         }
         let unknown = || ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method.clone(), None);
@@ -358,7 +354,7 @@ impl ServerHandler for Server {
         introduced(&context)?;
         let result = match AssertUnwindSafe(self.command(stop, &request)).catch_unwind().await {
             Ok(answer) => match answer.ok_or_else(unknown)? {
-                Ok(answer) => result(answer, None)?,
+                Ok(answer) => whole_result(answer)?,
                 Err(error) => refusal(&error),
             },
             Err(_) => panicked(),
@@ -381,6 +377,14 @@ const PARAMS: [(&str, &str); 7] = [
     ("completion/complete", "{ref: {type, uri or name}, argument: {name, value}}"),
 ];
 
+/// Whether the client's version of the protocol has this method no more. rmcp says so where the
+/// params are right.
+fn is_gone(method: &str, context: &RequestContext<RoleServer>) -> bool {
+    let version = context.protocol_version();
+    ["resources/subscribe", "resources/unsubscribe"].contains(&method)
+        && version.is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
+}
+
 /// The result of serving a request; a panic is answered too.
 async fn guarded<T>(serving: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
     let served = AssertUnwindSafe(serving).catch_unwind().await;
@@ -399,81 +403,11 @@ fn introduced(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
 
 /// How to tell the client of changes.
 fn notices(context: &RequestContext<RoleServer>) -> Result<&Notices, ErrorData> {
+    wire(context).map(|wire| &wire.notices)
+}
+
+/// What our wire, which every request comes over, knows of this one.
+fn wire(context: &RequestContext<RoleServer>) -> Result<&FromWire, ErrorData> {
     let wire = context.extensions.get::<FromWire>();
-    wire.map(|wire| &wire.notices).ok_or_else(|| {
-        ErrorData::internal_error("this connection does not take notifications", None)
-    })
-}
-
-/// Waits until the client says that it will send nothing more.
-async fn hangup(wire: Option<&FromWire>) {
-    match wire {
-        Some(wire) => wire.hangup.cancelled().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The arguments' JSON text: as it came over our own wire, or written again from rmcp's tree.
-fn arguments(wire: Option<&FromWire>, tree: Option<JsonObject>) -> Cow<'_, str> {
-    match (wire.and_then(|wire| wire.arguments.as_deref()), tree) {
-        (Some(text), _) => text.into(),
-        (None, Some(tree)) => Value::Object(tree).to_string().into(),
-        (None, None) => "{}".into(),
-    }
-}
-
-fn result(answer: Answer, wire: Option<&FromWire>) -> Result<CallToolResult, ErrorData> {
-    let mut result = CallToolResult::success(vec![ContentBlock::text(answer.text)]);
-    if wire.is_some() {
-        let mut meta = MetaObject::default();
-        meta.0.insert(STRUCTURED.to_owned(), Value::String(answer.structured));
-        result.meta = Some(meta);
-    } else {
-        let tree = serde_json::from_str(&answer.structured);
-        let tree = tree.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-        result.structured_content = Some(tree);
-    }
-    Ok(result)
-}
-
-fn not_to_be_sent() -> CallToolResult {
-    let mut result = CallToolResult::success(Vec::new());
-    result.meta.get_or_insert_default().0.insert(BROKEN_OFF.to_owned(), Value::Null);
-    result
-}
-
-/// Whether a result stands for a call that is not to be answered here.
-pub(super) fn is_broken_off(result: &CallToolResult) -> bool {
-    result.meta.as_ref().is_some_and(|meta| meta.0.contains_key(BROKEN_OFF))
-}
-
-/// The structured content that a result carries as text, taken out of it.
-pub(super) fn take_structured(result: &mut CallToolResult) -> Option<String> {
-    match result.meta.as_mut()?.0.swap_remove(STRUCTURED)? {
-        Value::String(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// The answer to a call that was turned down: text only, since strict clients hold structured
-/// content against the output schema even then.
-pub(super) fn refusal(error: &CallError) -> CallToolResult {
-    failure(&error.to_string(), error.code())
-}
-
-const INTERNAL: &str = "the scheduler failed on this call, which is a bug in it. What the call \
-    asked for may or may not have been done: look with p2p_scheduler_status, then try again.";
-
-fn panicked() -> CallToolResult {
-    failure(INTERNAL, "internal")
-}
-
-fn failure(text: &str, code: &str) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(format!("{text}\ncode: {code}"))])
-}
-
-fn unknown_tool(name: &str) -> ErrorData {
-    let known: Vec<&str> = tools::definitions().iter().map(|tool| tool.name.as_ref()).collect();
-    let text = format!("there is no tool {name:?}. The tools are: {}.", known.join(", "));
-    ErrorData::invalid_params(text, None)
+    wire.ok_or_else(|| ErrorData::internal_error("this transport is not the server's own", None))
 }

@@ -246,3 +246,69 @@ impl Told {
         self.uris.lock().expect("nothing panics while it holds the addresses")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use p2p_workflow_scheduler::P2PTask;
+    use p2p_workflow_scheduler::node::Hello;
+    use p2p_workflow_scheduler::scheduler::TagSet;
+
+    use super::super::outbox::Outbox;
+    use super::super::tests::node;
+    use super::*;
+
+    const TASKS: usize = 600;
+
+    #[tokio::test]
+    async fn what_a_client_does_not_read_is_kept_once_however_often_it_changes() {
+        let (node, _folder) = node().await;
+        let session = node.session(Hello::default());
+        let outbox = Arc::<Outbox>::default();
+        let told = Told::nothing(session.watch(), Notices(outbox.clone()));
+        let ids: Vec<String> = (0..TASKS).map(|n| format!("{n:0100}")).collect();
+        for id in &ids {
+            told.add(Topic::Task(id.as_str().into()), &format!("p2p://tasks/{id}"));
+        }
+        let mut telling = pin!(told.tell(Duration::ZERO));
+        for id in &ids {
+            session.submit(P2PTask::new(id, "w", "n", TagSet::default())).await.unwrap();
+        }
+        let mut written = Vec::new();
+        for round in 0..10 {
+            for id in &ids {
+                session.reprioritize(id, 1 + round).await.unwrap();
+                tokio::select! {
+                    biased;
+                    () = &mut telling => panic!("the client is there"),
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        }
+        assert!(!outbox.has_room_for_notices(), "nobody has read");
+
+        // Then somebody reads, until nothing more comes.
+        let reading = async {
+            while changed(&told.watch).await {
+                tokio::task::yield_now().await;
+            }
+            outbox.close().await;
+        };
+        tokio::select! {
+            () = &mut telling => panic!("the client is there"),
+            _ = futures::future::join(outbox.run(&mut written), reading) => {}
+        }
+        let lines = written.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(lines, 2 * TASKS, "one round at the beginning, and one of all that came since");
+        node.close().await;
+    }
+
+    async fn changed(watch: &Watch) -> bool {
+        tokio::select! {
+            biased;
+            () = watch.changed() => true,
+            () = std::future::ready(()) => false,
+        }
+    }
+}

@@ -24,7 +24,7 @@ struct Client {
     _folder: tempfile::TempDir,
 }
 
-async fn node() -> (Node, tempfile::TempDir) {
+pub(super) async fn node() -> (Node, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let durability = Durability::Relaxed;
     match attach(&Options { durability, ..Options::new(folder.path()) }).await.unwrap() {
@@ -288,6 +288,13 @@ async fn a_client_of_the_protocol_without_a_handshake_is_served() {
     let answer = client.ask("tools/call", call).await;
     assert_eq!(answer["result"]["structuredContent"]["pending_tasks"], 0, "{answer}");
     assert_eq!(answer["result"]["resultType"], "complete");
+    // Gone from this version, whether or not the params would have been right.
+    for params in [json!({"_meta": meta}), json!({"uri": "p2p://status", "_meta": meta})] {
+        for method in ["resources/subscribe", "resources/unsubscribe"] {
+            let answer = client.ask(method, params.clone()).await;
+            assert_eq!(answer["error"]["code"], -32601, "{method}: {answer}");
+        }
+    }
     client.hang_up().await;
 }
 
@@ -402,6 +409,41 @@ async fn a_client_of_ours_says_whose_leases_it_goes_on_with() {
     assert_eq!(hellos.recv().unwrap(), Some(hello));
     client.initialize().await;
     client.hang_up().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_watches_nothing_more() {
+    let mut client = Client::connected().await;
+    let node = client.node.clone();
+    for uri in ["p2p://status", "p2p://tasks/a", "p2p://tasks/%61", "p2p://workflows/w"] {
+        let answer = client.ask("resources/subscribe", json!({"uri": uri})).await;
+        assert_eq!(answer["result"], json!({}));
+    }
+    client.ask("resources/list", json!({})).await;
+    assert_eq!(node.watched(), 4, "two addresses of one task are one topic");
+    let listen = json!({
+        "notifications": {"resourceSubscriptions": ["p2p://clock", "p2p://peers"]},
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        },
+    });
+    client.request(7, "subscriptions/listen", listen).await;
+    assert_eq!(client.read().await["method"], "notifications/subscriptions/acknowledged");
+    while node.watched() < 6 {
+        tokio::task::yield_now().await;
+    }
+    let cancel =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
+    client.send(&cancel.to_string()).await;
+    while node.watched() > 4 {
+        tokio::task::yield_now().await;
+    }
+    client.ask("resources/unsubscribe", json!({"uri": "p2p://tasks/a"})).await;
+    client.ask("resources/unsubscribe", json!({"uri": "p2p://status"})).await;
+    assert_eq!(node.watched(), 3);
+    client.hang_up().await;
+    assert_eq!(node.watched(), 0);
 }
 
 /// Says hello, then asks for the tools without end.

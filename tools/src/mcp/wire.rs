@@ -30,9 +30,10 @@ use tokio_util::bytes::{Buf, BytesMut};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::answers::refusal;
 use super::line::{Line, id_near_the_end, id_near_the_start};
 use super::outbox::Outbox;
-use super::server::{Hello, refusal};
+use super::server::Hello;
 
 pub use super::outbox::MAX_UNSENT_BYTES;
 
@@ -62,7 +63,7 @@ pub(super) struct FromWire {
 /// The way of notifications: straight into the outbox, so that what is sent before an answer
 /// leaves before it.
 #[derive(Clone)]
-pub(super) struct Notices(Arc<Outbox>);
+pub(super) struct Notices(pub(super) Arc<Outbox>);
 
 impl Notices {
     /// Waits until the client has read most of what it was sent; false once it is gone.
