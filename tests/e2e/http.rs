@@ -292,6 +292,23 @@ fn the_newest_stream_of_a_session_is_told_of_changes_also_of_those_before_it_cam
     updated(&mut watcher.stream());
 }
 
+/// The one that was newest stayed so when it was closed, and nobody was told anything any more.
+#[test]
+fn the_stream_before_the_newest_is_told_once_that_is_closed() {
+    let home = Home::new();
+    let door = Door::open(&home, &[]);
+    let client = Client::open(&door);
+    let subscribe = json!({"jsonrpc": "2.0", "id": 3, "method": "resources/subscribe",
+        "params": {"uri": "p2p://tasks/a"}});
+    assert_eq!(client.post(&subscribe).status, 200);
+    let (mut older, mut newest) = (client.stream(), client.stream());
+    // The door closes it then, which can be waited for.
+    newest.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    newest.rest();
+    client.submit("a");
+    assert_eq!(event(&mut older)["params"]["uri"], "p2p://tasks/a");
+}
+
 /// HEAD was taken for a GET whose stream is not read. It was the newest then, so that the client's
 /// own was told nothing more.
 #[test]

@@ -51,7 +51,7 @@ pub(super) enum NotAsked {
 #[derive(Default)]
 struct Routes {
     state: Mutex<State>,
-    /// There is something for the client's stream, or another stream took its place.
+    /// There is something for the client's stream, or a stream took its place.
     news: Notify,
 }
 
@@ -60,8 +60,10 @@ struct State {
     calls: HashMap<String, Call>,
     /// Notifications for the client's stream, each once.
     waiting: BTreeSet<Bytes>,
-    /// The number of the stream that was opened last: the others get nothing any more.
-    stream: u64,
+    /// The streams that are open, by number. The newest gets all there is.
+    streams: BTreeSet<u64>,
+    /// The number of the next.
+    next: u64,
     gone: bool,
 }
 
@@ -123,10 +125,10 @@ impl Link {
     /// Takes the place of the client's stream.
     pub(super) fn stream(self: &Arc<Self>) -> ClientStream {
         let mut state = self.routes.lock();
-        state.stream += 1;
-        let number = state.stream;
+        let number = state.next;
+        state.next += 1;
+        state.streams.insert(number);
         drop(state);
-        self.routes.news.notify_waiters();
         ClientStream { link: self.clone(), number }
     }
 
@@ -219,7 +221,8 @@ pub(super) struct ClientStream {
 
 impl ClientStream {
     /// The next one; `None` once the node is gone for good. A stream whose place another took
-    /// stays without news: were it to end, its client would take the place again.
+    /// stays without news until that one ends: were it to end, its client would take the place
+    /// again.
     pub(super) async fn next(&self) -> Option<Bytes> {
         loop {
             // Made before the look, so that it hears of all that happens after.
@@ -229,7 +232,7 @@ impl ClientStream {
                 if state.gone {
                     return None;
                 }
-                if state.stream == self.number
+                if state.streams.last() == Some(&self.number)
                     && let Some(line) = state.waiting.pop_first()
                 {
                     return Some(line);
@@ -237,6 +240,14 @@ impl ClientStream {
             }
             news.await;
         }
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        self.link.routes.lock().streams.remove(&self.number);
+        // The one before it takes its place.
+        self.link.routes.news.notify_waiters();
     }
 }
 
