@@ -17,6 +17,9 @@ use crate::series::Series;
 /// After this an answer is not expected any more.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a request of the protocol without sessions says of itself.
+const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}},"#;
+
 /// A server's process and the port it listens on.
 pub(crate) struct HttpServer {
     process: Child,
@@ -112,11 +115,7 @@ impl HttpClient {
         tool: &str,
         arguments: fmt::Arguments<'_>,
     ) -> io::Result<()> {
-        self.asked += 1;
-        let body = format!(
-            r#"{{"jsonrpc":"2.0","id":{},"method":"tools/call","params":{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{{}}}},"name":"{tool}","arguments":{{{arguments}}}}}}}"#,
-            self.asked
-        );
+        let body = self.tool_call(META, tool, arguments);
         let headers = format!(
             "mcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\nmcp-name: {tool}\r\n"
         );
@@ -130,12 +129,17 @@ impl HttpClient {
         tool: &str,
         arguments: fmt::Arguments<'_>,
     ) -> io::Result<()> {
-        self.asked += 1;
-        let body = format!(
-            r#"{{"jsonrpc":"2.0","id":{},"method":"tools/call","params":{{"name":"{tool}","arguments":{{{arguments}}}}}}}"#,
-            self.asked
-        );
+        let body = self.tool_call("", tool, arguments);
         self.post("", &body)
+    }
+
+    /// A call under a new id; `meta` are members of its params, with a comma after them.
+    fn tool_call(&mut self, meta: &str, tool: &str, arguments: fmt::Arguments<'_>) -> String {
+        self.asked += 1;
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{},"method":"tools/call","params":{{{meta}"name":"{tool}","arguments":{{{arguments}}}}}}}"#,
+            self.asked
+        )
     }
 
     /// Goes on with the session of another, whose ids end before `first_id`, and gives a write up
