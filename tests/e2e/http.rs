@@ -656,6 +656,22 @@ fn a_node_that_a_person_stops_takes_its_http_door_along() {
     assert_eq!(door.process.exit_code(), 0);
 }
 
+/// A door that was connected to nobody did not notice, and kept its port until the next client.
+#[test]
+fn an_idle_door_notices_that_its_node_is_gone() {
+    let home = Home::new();
+    let mut node = home.start();
+    let mut door = Door::open(&home, &[]);
+    node.kill();
+    eventually("that the door is the node", || (home.node() == door.process.id()).then_some(()));
+    let mut relaying = Door::open(&home, &[]);
+    content(&call_alone(&relaying, STATUS, &json!({})));
+    assert_eq!(home.run(&["node", "stop"]).code, 0);
+    for door in [&mut door, &mut relaying] {
+        assert_eq!(door.process.exit_code(), 0);
+    }
+}
+
 #[test]
 fn a_port_that_is_taken_is_said_with_the_remedy_and_no_node_is_started() {
     let home = Home::new();

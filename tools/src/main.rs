@@ -74,7 +74,7 @@ async fn serve(options: &GlobalOptions, doors: &Doors) -> Result<(), ConnectErro
     };
     let http = async {
         if let Some(door) = http {
-            door.serve(way.clone()).await;
+            tokio::join!(door.serve(way.clone()), way.keep());
         }
     };
     let (served, ()) = tokio::join!(stdio, http);

@@ -1,18 +1,22 @@
 //! Starting: how `mcp start` and each command come to a node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use p2p_workflow_scheduler::node::{
     AttachError, Attached, LocalStream, Options, attach, find, random_worker, terminated,
     was_stopped,
 };
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::{self, Host};
 use crate::mcp::Hello;
 use crate::relay::{End, Stream, relay};
+
+/// How long to wait where nobody can be the node, before it is tried again.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// The way to the node for all doors of one process: the process itself once it is the node, else
 /// the process that is. Clones are the same.
@@ -103,6 +107,28 @@ impl Way {
             }
         });
         ours
+    }
+
+    /// Sees to it that there is a node while nobody is connected: when the one that is goes away,
+    /// this process becomes it, or ends if a person stopped it.
+    pub async fn keep(&self) {
+        let stop = &self.0.stop;
+        while let Some(connected) = stop.run_until_cancelled(self.connect()).await {
+            let gone = async |mut node: Stream| {
+                // The node says nothing unasked: whatever ends this is its end.
+                let _end = node.read_u8().await;
+            };
+            match connected {
+                Ok(Some(node)) => {
+                    stop.run_until_cancelled(gone(node)).await;
+                }
+                Ok(None) => stop.cancel(),
+                Err(error) => {
+                    tracing::error!("{error}");
+                    tokio::time::sleep(BETWEEN_TRIES).await;
+                }
+            }
+        }
     }
 
     /// The next connection to a node for a relay; `None` if a person stopped it.
