@@ -16,6 +16,11 @@ pub const MAX_ERROR_BYTES: usize = 4 * 1024;
 pub const MAX_CLOCK_ENTRIES: usize = 10_000;
 /// A counter: the largest integer that JSON readers keep exactly.
 pub const MAX_COUNTER: u64 = (1 << 53) - 1;
+/// A counter in a message of a peer: what is left up to [`MAX_COUNTER`] is for writes to come.
+pub const MAX_FOREIGN_COUNTER: u64 = MAX_COUNTER - (1 << 32);
+/// Epochs, renewals and failures in a record of a peer: each can still be counted on for ever, and
+/// fences stay below 2^53.
+pub const MAX_FOREIGN_COUNT: u32 = 1 << 31;
 /// Tasks of a node that have not ended: 1.2 GB of memory at 600 bytes each.
 pub const MAX_LIVE_TASKS: usize = 2_000_000;
 /// Tasks in one page of a list: what a model reads at once.

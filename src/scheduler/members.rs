@@ -10,13 +10,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::calls::Now;
 use super::clock::ClockOrder;
 use super::config::Config;
 use super::ownership::Candidates;
 
 /// What a peer says of itself, again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Rises each time the peer starts, or refutes a suspicion.
     pub incarnation: u64,
