@@ -123,6 +123,25 @@ impl Members {
         })
     }
 
+    /// The last heartbeats of the members that are not down.
+    pub(crate) fn beats(&self) -> impl Iterator<Item = (&Arc<str>, Heartbeat)> {
+        let up = self.members.iter().filter(|(_, member)| member.liveness != Liveness::Down);
+        up.filter_map(|(peer, member)| member.beat.map(|beat| (peer, beat)))
+    }
+
+    /// The last heartbeat of `peer`, also if it is down.
+    pub(crate) fn beat_of(&self, peer: &str) -> Option<Heartbeat> {
+        self.members.get(peer)?.beat
+    }
+
+    /// The copy of a peer's name that is in memory already.
+    pub(crate) fn shared_name(&self, peer: &str) -> Option<Arc<str>> {
+        match *peer == *self.me {
+            true => Some(self.me.clone()),
+            false => self.members.get_key_value(peer).map(|(shared, _)| shared.clone()),
+        }
+    }
+
     /// Whether what `peer` held is free.
     pub(crate) fn is_down(&self, peer: &str) -> bool {
         self.members.get(peer).is_some_and(|member| member.liveness == Liveness::Down)
