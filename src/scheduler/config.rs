@@ -1,6 +1,6 @@
 //! What an operator may tune, and what too little and too much of it do.
 
-/// Durations of the scheduler, all in milliseconds.
+/// Durations of the scheduler, all in milliseconds, and how many peers are told of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// How long each peer before this one in a task's ranking may leave it unclaimed.
@@ -25,6 +25,27 @@ pub struct Config {
     ///
     /// Too low: a slow peer is robbed of its tasks. Too high: a dead peer's tasks wait.
     pub down_after: u64,
+    /// How often connected peers are told that this one is alive.
+    ///
+    /// Too low: idle peers talk all the time. Too high: silence means nothing before `suspect_after`
+    /// is over, which should be some of these intervals, for a heartbeat may come by way of others.
+    pub heartbeat_interval: u64,
+    /// How many connected peers a fresh record is pushed to.
+    ///
+    /// Too low: a record reaches many peers only by their next pull. Too high: each peer hears of
+    /// each record from many others.
+    pub push_fanout: usize,
+    /// How long after a pull the next one comes, on average. A pull takes place only where roots
+    /// differ.
+    ///
+    /// Too low: busy peers ask each other for what is on its way already. Too high: what a push
+    /// lost is missing for long.
+    pub pull_interval: u64,
+    /// How long a pull waits for its next page.
+    ///
+    /// Too low: a slow peer's pages are thrown away, and nothing ever arrives from it. Too high: a
+    /// lost message stops all pulls for that long.
+    pub pull_timeout: u64,
 }
 
 impl Default for Config {
@@ -35,6 +56,10 @@ impl Default for Config {
             reported_member_timeout: 300_000,
             suspect_after: 5_000,
             down_after: 10_000,
+            heartbeat_interval: 1_000,
+            push_fanout: 3,
+            pull_interval: 10_000,
+            pull_timeout: 10_000,
         }
     }
 }

@@ -16,6 +16,21 @@ pub const MAX_ERROR_BYTES: usize = 4 * 1024;
 pub const MAX_CLOCK_ENTRIES: usize = 10_000;
 /// A counter: the largest integer that JSON readers keep exactly.
 pub const MAX_COUNTER: u64 = (1 << 53) - 1;
+/// A counter in a message of a peer: what is left up to [`MAX_COUNTER`] is for writes to come.
+pub const MAX_FOREIGN_COUNTER: u64 = MAX_COUNTER - (1 << 32);
+/// Epochs, renewals and failures in a record of a peer: each can still be counted on for ever, and
+/// fences stay below 2^53.
+pub const MAX_FOREIGN_COUNT: u32 = 1 << 31;
+/// Records in one message: small enough that merging them holds the lock for a few milliseconds.
+pub const MAX_CARRIED: usize = 500;
+/// Bytes in one message of records, as estimated; a single larger record goes alone.
+pub const MAX_CARRIED_BYTES: usize = 1024 * 1024;
+/// Tasks looked at for one page of a pull: most are known to the other peer already.
+pub const MAX_PULL_SCAN: usize = 20_000;
+/// Heartbeats in one message: the sender's own, and what it heard of others lately.
+pub const MAX_BEATS: usize = 128;
+/// Records that wait to be pushed while the driver is busy; what is more comes by a pull.
+pub const MAX_FRESH: usize = 5_000;
 /// Tasks of a node that have not ended: 1.2 GB of memory at 600 bytes each.
 pub const MAX_LIVE_TASKS: usize = 2_000_000;
 /// Tasks in one page of a list: what a model reads at once.

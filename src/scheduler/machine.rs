@@ -27,6 +27,7 @@ use super::news::Gathered;
 use super::ownership::Hash256;
 use super::ready::Ready;
 use super::record::{Dot, Record};
+use super::replication::Replication;
 use super::table::{Entry, Table, Waiting};
 
 /// Tasks looked at anew in one call of [`P2PWorkflowScheduler::advance`], so that none holds the
@@ -68,6 +69,8 @@ pub struct P2PWorkflowScheduler {
     pub(super) clock: MerkleClock,
     pub(super) have: BTreeMap<Arc<str>, u64>,
     pub(super) members: Members,
+    /// What peers are told, once this node replicates.
+    pub(super) replication: Option<Box<Replication>>,
     pub(super) table: Table,
     pub(super) ready: Ready,
     /// Workers whose session is attached: their leases do not run out.
@@ -129,6 +132,7 @@ impl P2PWorkflowScheduler {
             clock,
             have: kept.have,
             members: Members::new(peer.clone()),
+            replication: None,
             peer,
             table,
             ready: Ready::default(),
@@ -211,7 +215,9 @@ impl P2PWorkflowScheduler {
             let wait = wall.saturating_sub(self.now.wall).min(WALL_CHECK_INTERVAL);
             self.now.monotonic.saturating_add(wait)
         });
-        [self.members.next_deadline(), self.table.next_wake(), delayed].into_iter().flatten().min()
+        let members = self.members.next_deadline();
+        let replication = self.next_replication();
+        [members, self.table.next_wake(), delayed, replication].into_iter().flatten().min()
     }
 
     /// Lets time pass: leases expire, delays end, turns come, members go down.
@@ -238,6 +244,7 @@ impl P2PWorkflowScheduler {
             }
         }
         self.sweep(now);
+        self.advance_replication(now);
     }
 
     /// A member's heartbeat came in.
@@ -246,11 +253,6 @@ impl P2PWorkflowScheduler {
         let before = self.members.candidates().len();
         self.members.heartbeat(now, &self.config, peer, beat);
         self.membership_changed(now, peer, before, was_down);
-    }
-
-    /// The connection to a member dropped: it is suspect at once.
-    pub fn connection_lost(&mut self, now: Now, peer: &Arc<str>) {
-        self.members.connection_lost(now, &self.config, peer);
     }
 
     /// A member's liveness, if it is known.
@@ -305,7 +307,11 @@ impl P2PWorkflowScheduler {
     /// Counts a submission or an outcome on the shown clock.
     pub(super) fn tick(&mut self) {
         self.clock.tick();
-        self.changes.clock.push((self.peer.clone(), self.clock.get(&self.peer)));
+        let counter = self.clock.get(&self.peer);
+        self.changes.clock.push((self.peer.clone(), counter));
+        if let Some(replication) = &mut self.replication {
+            replication.clock_rose(&self.peer, counter);
+        }
     }
 
     /// Replaces a task's record by a greater one of this peer's making.
@@ -333,14 +339,18 @@ impl P2PWorkflowScheduler {
         result: Option<Arc<str>>,
     ) {
         let leases_here = self.table.get(key).map_or(0, |entry| entry.leases_here);
-        self.changes.tasks.push(TaskChange {
+        let change = TaskChange {
             key,
             record: record.clone(),
             leases_here,
             spec_is_new: new_spec.is_some(),
             payload: new_spec.flatten(),
             result,
-        });
+        };
+        if let Some(replication) = &mut self.replication {
+            replication.kept(&change);
+        }
+        self.changes.tasks.push(change);
     }
 
     /// Puts a record in its task's place and derives everything anew.

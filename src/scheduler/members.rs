@@ -10,13 +10,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::calls::Now;
 use super::clock::ClockOrder;
 use super::config::Config;
 use super::ownership::Candidates;
 
 /// What a peer says of itself, again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Rises each time the peer starts, or refutes a suspicion.
     pub incarnation: u64,
@@ -119,6 +121,25 @@ impl Members {
             heard_at: member.heard_at,
             clock_order: member.clock_order,
         })
+    }
+
+    /// The last heartbeats of the members that are not down.
+    pub(crate) fn beats(&self) -> impl Iterator<Item = (&Arc<str>, Heartbeat)> {
+        let up = self.members.iter().filter(|(_, member)| member.liveness != Liveness::Down);
+        up.filter_map(|(peer, member)| member.beat.map(|beat| (peer, beat)))
+    }
+
+    /// The last heartbeat of `peer`, also if it is down.
+    pub(crate) fn beat_of(&self, peer: &str) -> Option<Heartbeat> {
+        self.members.get(peer)?.beat
+    }
+
+    /// The copy of a peer's name that is in memory already.
+    pub(crate) fn shared_name(&self, peer: &str) -> Option<Arc<str>> {
+        match *peer == *self.me {
+            true => Some(self.me.clone()),
+            false => self.members.get_key_value(peer).map(|(shared, _)| shared.clone()),
+        }
     }
 
     /// Whether what `peer` held is free.

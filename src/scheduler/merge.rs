@@ -141,6 +141,16 @@ impl P2PWorkflowScheduler {
         let mut theirs = MerkleClock::new(node_id);
         theirs.merge(vector);
         let order = theirs.compare(&self.clock);
+        self.merge_clock(vector);
+        let peer: Arc<str> = peer_id.into();
+        let before = self.members.candidates().len();
+        self.members.reported(now, &self.config, &peer, order);
+        self.membership_changed(now, &peer, before, false);
+        Ok(PeerUpdated { order, merkle_root: self.clock.merkle_root() })
+    }
+
+    /// Takes the maximum of the shown clock and another.
+    pub(super) fn merge_clock(&mut self, vector: &BTreeMap<String, u64>) {
         let risen: Vec<(Arc<str>, u64)> = vector
             .iter()
             // A peer at 0 is part of the root too.
@@ -149,11 +159,6 @@ impl P2PWorkflowScheduler {
             .collect();
         self.clock.merge(vector);
         self.changes.clock.extend(risen);
-        let peer: Arc<str> = peer_id.into();
-        let before = self.members.candidates().len();
-        self.members.reported(now, &self.config, &peer, order);
-        self.membership_changed(now, &peer, before, false);
-        Ok(PeerUpdated { order, merkle_root: self.clock.merkle_root() })
     }
 
     fn check_clock(

@@ -9,15 +9,21 @@
 //!   submit claim mark merge view news            ready    what may be claimed now, best first
 //!                     │                          members  who else is there
 //!   clock  heap  ownership  tags  limits
+//!
+//!   messages ──▶ replication ──▶ Outgoing    refused       what a message must be like
+//!                     │                      foreign       what a record in it must be like
+//!             push  pull  change_order
 //! ```
 
 mod bit_slices;
 mod calls;
+mod change_order;
 mod changes;
 mod claim;
 mod clock;
 mod config;
 mod dependencies;
+mod foreign;
 mod heap;
 mod key_set;
 pub mod limits;
@@ -25,11 +31,16 @@ mod machine;
 mod mark;
 mod members;
 mod merge;
+mod messages;
 mod news;
 mod ownership;
+mod pull;
+mod push;
 mod ready;
 mod record;
+mod refused;
 mod rejection;
+mod replication;
 mod settle;
 mod submit;
 mod table;
@@ -40,14 +51,21 @@ pub use calls::*;
 pub use changes::{Changes, Conflict, Duplicate, Kept, KeptTask, TaskChange};
 pub use clock::{ClockOrder, MerkleClock, vector_root};
 pub use config::Config;
+pub use foreign::{Carried, RecordError};
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
 pub use machine::{Jitter, P2PWorkflowScheduler};
 pub use members::{Heartbeat, Liveness, MemberView};
+pub use messages::{
+    Beats, Content, Cursor, Message, Outgoing, PullId, PullPage, PullRequest, Roots, Text, VERSION,
+    Vectors,
+};
 pub use news::News;
 pub use ownership::{
     Candidates, Distance, HammingDistanceError, Hash256, ParseHashError,
     calculate_hamming_distance, combined_hash, task_hash, tie,
 };
 pub use record::{Body, Class, Dot, Lease, Outcome, Phase, Record, Spec};
+pub use refused::Refused;
 pub use rejection::Rejection;
+pub use replication::Run;
 pub use tags::{ParseTagError, TagSet, WorkflowTag};

@@ -23,6 +23,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ownership::{Hash256, task_hash, tie};
@@ -35,7 +36,7 @@ const FENCE_EPOCH_SHIFT: u32 = 20;
 ///
 /// An actor is a peer and one life of its store (`peer-id/epoch`): a store that was restored from
 /// a backup gets a new epoch, so that it never names two writes alike.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Dot {
     /// Who wrote: peer id, `/`, the epoch of its store.
     pub actor: Arc<str>,
@@ -44,7 +45,7 @@ pub struct Dot {
 }
 
 /// Hash and size of a JSON text that is kept in the store, not in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
     /// SHA-256 of the text.
     pub hash: Hash256,
@@ -64,7 +65,7 @@ impl Body {
 }
 
 /// What a submitter asked for, and the stamp it got. Never changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// The idempotency key of the submission, 1–256 characters.
     pub task_id: Arc<str>,
@@ -121,6 +122,12 @@ impl Spec {
         self
     }
 
+    /// Whether the other is the same but for its stamp, and so has the same hash.
+    pub(super) fn asks_for_the_same(&self, other: &Self) -> bool {
+        let Spec { head, created_at, .. } = *self;
+        *self == Spec { head, created_at, ..other.clone() }
+    }
+
     /// SHA-256 of `task_id:workflow_id`, as the original computes it.
     #[must_use]
     pub fn task_hash(&self) -> Hash256 {
@@ -129,7 +136,7 @@ impl Spec {
 }
 
 /// How a task ended, or that it has not. Completed beats cancelled beats live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Class {
     /// Not ended for good: see [`Phase`].
     Live = 0,
@@ -140,7 +147,7 @@ pub enum Class {
 }
 
 /// Where a live task stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Phase {
     /// Waiting to be claimed.
     Pending = 0,
@@ -151,7 +158,7 @@ pub enum Phase {
 }
 
 /// The right to run a task, and who has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The peer whose node judges the lease's expiry.
     pub holder: Arc<str>,
@@ -165,7 +172,7 @@ pub struct Lease {
 }
 
 /// What an attempt left behind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The task's output.
     pub result: Option<Body>,
@@ -176,7 +183,7 @@ pub struct Outcome {
 }
 
 /// All that is known of one task. See the module's page for how two of them merge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// What was asked for.
     pub spec: Arc<Spec>,

@@ -24,7 +24,7 @@ impl P2PWorkflowScheduler {
             known_peers: self.members.known(),
             alive_peers: self.members.alive(now),
             merkle_root: self.clock.merkle_root(),
-            in_sync: true,
+            in_sync: self.in_sync(),
             conflicts: self.conflicts,
             duplicates: self.duplicates,
         }

@@ -316,7 +316,7 @@ fn a_clock_with_a_counter_of_0_has_the_same_root_after_a_restart() {
 #[test]
 fn invented_peers_are_limited_and_forgotten() {
     let mut s = scheduler("me");
-    let empty = vector_root(&BTreeMap::new()).to_hex();
+    let empty = vector_root(&BTreeMap::<String, u64>::new()).to_hex();
     let mut update = |n: usize, now| {
         let id = format!("invented-{n}");
         s.update_peer(at(now), &id, &id, &BTreeMap::new(), &empty).map_err(|no| no.code())

@@ -143,6 +143,16 @@ impl Disk {
 
     /// Starts a scheduler of `peer` from what was kept.
     pub(crate) fn restore(&self, peer: &str, now: Now) -> P2PWorkflowScheduler {
+        self.restore_with(peer, now, Box::new(|| 0))
+    }
+
+    /// The same, with random numbers.
+    pub(crate) fn restore_with(
+        &self,
+        peer: &str,
+        now: Now,
+        jitter: Jitter,
+    ) -> P2PWorkflowScheduler {
         let kept = Kept {
             clock: self.clock.clone(),
             have: self.have.clone(),
@@ -152,7 +162,7 @@ impl Disk {
             next_key: self.tasks.keys().last().map_or(0, |key| key + 1),
         };
         let (actor, config) = (format!("{peer}/1"), Config::default());
-        P2PWorkflowScheduler::restore(peer, &actor, config, Box::new(|| 0), now, kept)
+        P2PWorkflowScheduler::restore(peer, &actor, config, jitter, now, kept)
     }
 
     /// All records by task id.

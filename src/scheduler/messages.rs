@@ -1,0 +1,221 @@
+//! What peers say to each other: plain values, for a codec to write and read.
+//!
+//! Whoever changes what a message means or holds counts [`VERSION`] up. A message of another
+//! version is refused whole, with a reason; fields that a reader does not know are passed over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::foreign::Carried;
+use super::members::Heartbeat;
+use super::ownership::Hash256;
+use super::record::{Body, Record, Spec};
+
+/// The version of the messages that this crate writes and reads.
+pub const VERSION: u16 = 1;
+
+/// One message between two connected peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// [`VERSION`] of whoever wrote it.
+    pub version: u16,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// Who is alive, and what the sender holds in one hash.
+    Heartbeat(Beats),
+    /// Fresh records (protocol rule 7).
+    Push {
+        /// In the order in which they were written.
+        records: Vec<Carried>,
+        /// The counters of the shown clock that rose with them.
+        clock: BTreeMap<String, u64>,
+    },
+    /// Asks for one page of what the sender lacks (rule 8).
+    PullRequest(PullRequest),
+    /// One page of it.
+    PullPage(PullPage),
+}
+
+impl From<Content> for Message {
+    fn from(content: Content) -> Self {
+        Message { version: VERSION, content }
+    }
+}
+
+/// The sender's heartbeat, and those that it heard of others lately: with them a member is known to
+/// be alive to peers that are not connected to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beats {
+    /// The sender's own.
+    pub own: Heartbeat,
+    /// Those of others, also the last that is known of the receiver.
+    pub heard: Vec<(Arc<str>, Heartbeat)>,
+    /// What the sender holds: a hint, for it may not be on disk yet.
+    pub roots: Roots,
+}
+
+/// Equal roots: the same records, and the same clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roots {
+    /// Of the replication vector.
+    pub have: Hash256,
+    /// Of the shown clock.
+    pub clock: Hash256,
+}
+
+/// A place in the order of a responder's own changes, in one run of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The run; another one numbers its changes anew.
+    pub run: u64,
+    /// The number of a change.
+    pub number: u64,
+}
+
+/// The name of a pull, so that answers to an older one are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullId {
+    /// The run of the requester.
+    pub run: u64,
+    /// Which of its pulls.
+    pub number: u64,
+}
+
+/// See [`Content::PullRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// Which pull this is.
+    pub pull: PullId,
+    /// The requester's replication vector when the pull began.
+    pub have: Arc<BTreeMap<Arc<str>, u64>>,
+    /// Up to where the requester has followed this responder; `None` for a new one.
+    pub after: Option<Cursor>,
+}
+
+/// See [`Content::PullPage`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullPage {
+    /// Of the request.
+    pub pull: PullId,
+    /// Of the request.
+    pub after: Option<Cursor>,
+    /// Where the next page begins.
+    pub cursor: Cursor,
+    /// What the requester lacks, in the order of the responder's changes, texts included.
+    pub records: Vec<Carried>,
+    /// In the last page: what the requester holds with it.
+    pub last: Option<Vectors>,
+}
+
+/// A peer's two vectors (rule 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vectors {
+    /// The replication vector.
+    pub have: BTreeMap<Arc<str>, u64>,
+    /// The shown clock.
+    pub clock: BTreeMap<String, u64>,
+}
+
+/// A message to be sent. See [`replication`](super::Message) for when it may leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To this connected peer.
+    pub to: Arc<str>,
+    /// What is sent, once its texts are filled in.
+    pub message: Message,
+    /// Where the texts of a page's records are, record by record.
+    pub(super) sources: Vec<Source>,
+}
+
+/// Where a record in a page came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    /// The task's key.
+    pub(super) key: u64,
+    /// Its place in the order of changes.
+    pub(super) number: u64,
+}
+
+/// A text that lies in the store, by the key of its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// The payload.
+    Payload(u64),
+    /// The result.
+    Result(u64),
+}
+
+impl Outgoing {
+    pub(super) fn new(to: &Arc<str>, content: Content) -> Self {
+        Outgoing { to: to.clone(), message: content.into(), sources: Vec::new() }
+    }
+
+    /// Whether it may leave before anything is on disk: a heartbeat, which moves no vector.
+    #[must_use]
+    pub fn may_leave_at_once(&self) -> bool {
+        matches!(self.message.content, Content::Heartbeat(_))
+    }
+
+    /// Fills in the texts that its records need, each as it is on disk.
+    ///
+    /// Where a text is not there, or is not that of the record any more because the record changed
+    /// meanwhile, the page ends before that record and is not the last one: so nobody believes to
+    /// hold what did not come.
+    pub fn fill(&mut self, mut read: impl FnMut(Text) -> Option<Arc<str>>) {
+        let Content::PullPage(page) = &mut self.message.content else { return };
+        for (index, source) in self.sources.iter().enumerate() {
+            if !take_texts(&mut page.records[index], source.key, &mut read) {
+                page.records.truncate(index);
+                page.cursor.number = source.number - 1;
+                page.last = None;
+                return;
+            }
+        }
+    }
+}
+
+fn take_texts(
+    carried: &mut Carried,
+    key: u64,
+    read: &mut impl FnMut(Text) -> Option<Arc<str>>,
+) -> bool {
+    let Record { spec, outcome, .. } = &carried.record;
+    if spec.payload_size > 0 {
+        carried.payload = read(Text::Payload(key)).filter(|text| is_payload(spec, text));
+    }
+    let result = outcome.as_ref().and_then(|outcome| outcome.result);
+    if let Some(body) = result {
+        carried.result = read(Text::Result(key)).filter(|text| Body::of(text) == body);
+    }
+    carried.payload.is_some() == (spec.payload_size > 0)
+        && carried.result.is_some() == result.is_some()
+}
+
+fn is_payload(spec: &Spec, text: &str) -> bool {
+    spec.clone().sealed(Some(text)).hash == spec.hash
+}
+
+/// Roughly how long a record is on the wire, but for its texts.
+pub(super) fn size_without_texts(record: &Record) -> usize {
+    let spec = &record.spec;
+    let lists = [&spec.depends_on, &spec.requires];
+    let lists: usize = lists.iter().flat_map(|list| list.iter()).map(|it| it.len() + 8).sum();
+    let names = spec.task_id.len() + spec.workflow_id.len() + spec.name.len();
+    let said = record.outcome.iter().flat_map(|outcome| [&outcome.error, &outcome.note]);
+    let said: usize = said.flatten().map(|text| text.len()).sum();
+    400 + names + lists + said
+}
+
+/// Roughly how long a record is on the wire with its texts.
+pub(super) fn size_with_texts(record: &Record) -> usize {
+    let result = record.outcome.as_ref().and_then(|outcome| outcome.result);
+    let texts = record.spec.payload_size + result.map_or(0, |result| result.size);
+    size_without_texts(record) + texts as usize
+}

@@ -1,0 +1,241 @@
+//! The two sides of a pull (protocol rule 8): see the page of `replication`.
+//!
+//! Invariant of the requester: with `cursors[peer] = (run, n)` it holds, for each task, the state of
+//! its last change up to `n` in that run of the peer, or a greater one. So it may go on from there in
+//! any later pull. Only with the last page, which reaches the end of the order under one lock, does
+//! it hold all that the responder's vector stands for, and only then is that vector merged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::calls::Now;
+use super::foreign::Carried;
+use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_CLOCK_ENTRIES, MAX_PULL_SCAN};
+use super::machine::P2PWorkflowScheduler;
+use super::messages::{
+    Content, Cursor, Outgoing, PullId, PullPage, PullRequest, Source, Vectors, size_with_texts,
+};
+use super::record::{Dot, Record};
+use super::refused::Refused;
+use super::replication::{Replication, below};
+
+/// A pull that waits for its next page.
+#[derive(Debug)]
+pub(super) struct Pull {
+    pub(super) peer: Arc<str>,
+    id: PullId,
+    /// As it was when the pull began.
+    have: Arc<BTreeMap<Arc<str>, u64>>,
+    after: Option<Cursor>,
+    /// When it ends unless a page comes, on the monotonic clock.
+    pub(super) gives_up_at: u64,
+}
+
+impl P2PWorkflowScheduler {
+    /// Lets time pass: a pull that waits in vain ends, and the next one begins.
+    pub(super) fn advance_pull(&mut self, now: Now) {
+        let Some(replication) = &self.replication else { return };
+        match &replication.pull {
+            Some(pull) if pull.gives_up_at <= now.monotonic => self.end_pull(now),
+            None if replication.next_pull <= now.monotonic => self.begin_pull(now),
+            _ => {}
+        }
+    }
+
+    /// Pulls from one of the connected peers that may hold what this one lacks.
+    fn begin_pull(&mut self, now: Now) {
+        let roots = Some(self.roots());
+        let Some(replication) = &mut self.replication else { return };
+        let connected = replication.connected.iter();
+        let differing: Vec<&Arc<str>> = connected
+            .filter(|(_, remote)| remote.wants_pull || remote.roots != roots)
+            .map(|(peer, _)| peer)
+            .collect();
+        if differing.is_empty() {
+            return self.plan_pull(now);
+        }
+        let peer = differing[below((self.jitter)(), differing.len())].clone();
+        replication.pulls += 1;
+        let id = PullId { run: replication.run.number, number: replication.pulls };
+        let after = replication.cursors.get(&peer).copied();
+        let have = Arc::new(self.have.clone());
+        replication.pull = Some(Pull { peer, id, have, after, gives_up_at: 0 });
+        self.request_page(now);
+    }
+
+    fn request_page(&mut self, now: Now) {
+        let Some(replication) = &mut self.replication else { return };
+        let Some(pull) = &mut replication.pull else { return };
+        pull.gives_up_at = now.monotonic.saturating_add(self.config.pull_timeout);
+        let request = PullRequest { pull: pull.id, have: pull.have.clone(), after: pull.after };
+        replication.outgoing.push(Outgoing::new(&pull.peer, Content::PullRequest(request)));
+    }
+
+    /// Ends the pull, whether or not it reached its end.
+    pub(super) fn end_pull(&mut self, now: Now) {
+        if let Some(replication) = &mut self.replication {
+            replication.pull = None;
+            self.plan_pull(now);
+        }
+    }
+
+    /// The next pull comes after an interval with jitter, so that peers do not pull in step.
+    fn plan_pull(&mut self, now: Now) {
+        let Some(replication) = &mut self.replication else { return };
+        let interval = self.config.pull_interval.max(1);
+        let wait = interval / 2 + (self.jitter)() % interval;
+        replication.next_pull = now.monotonic.saturating_add(wait.max(1));
+    }
+
+    /// A page came in. One that does not answer the last request changes nothing.
+    pub(super) fn receive_page(
+        &mut self,
+        now: Now,
+        from: &Arc<str>,
+        page: PullPage,
+    ) -> Result<(), Refused> {
+        let pull = self.replication.as_ref().and_then(|replication| replication.pull.as_ref());
+        let is_answer =
+            |pull: &Pull| (&pull.peer, pull.id, pull.after) == (from, page.pull, page.after);
+        if !pull.is_some_and(is_answer) {
+            return Ok(());
+        }
+        let taken = self.take_page(now, from, page);
+        if taken.is_err() {
+            self.end_pull(now);
+        }
+        taken
+    }
+
+    fn take_page(&mut self, now: Now, from: &Arc<str>, page: PullPage) -> Result<(), Refused> {
+        let PullPage { after, cursor, records, last, .. } = page;
+        if after.is_some_and(|after| after.run != cursor.run) {
+            // The peer started again and numbers its changes anew.
+            if let Some(replication) = &mut self.replication {
+                replication.cursors.remove(from);
+            }
+            self.end_pull(now);
+            return Ok(());
+        }
+        let progress = cursor.number > after.map_or(0, |after| after.number);
+        self.check_records(&records)?;
+        if let Some(last) = &last {
+            self.check_have(&last.have)?;
+            self.check_clock_of(&last.clock)?;
+        }
+        self.take_in_page(now, records)?;
+        let Some(replication) = &mut self.replication else { return Ok(()) };
+        if !replication.cursors.contains_key(from) && replication.cursors.len() >= MAX_CLOCK_ENTRIES
+        {
+            // Whoever it is begins at the first change again.
+            replication.cursors.pop_first();
+        }
+        replication.cursors.insert(from.clone(), cursor);
+        if let Some(last) = last {
+            self.reach_end(now, from, last);
+        } else if progress {
+            if let Some(pull) = &mut replication.pull {
+                pull.after = Some(cursor);
+            }
+            self.request_page(now);
+        } else {
+            // It cannot read its next record; perhaps it can later.
+            self.end_pull(now);
+        }
+        Ok(())
+    }
+
+    /// All that the responder's vector stands for is here.
+    fn reach_end(&mut self, now: Now, from: &Arc<str>, last: Vectors) {
+        for (actor, counter) in last.have {
+            if self.have.get(&actor).is_none_or(|known| *known < counter) {
+                self.have.insert(actor.clone(), counter);
+                self.changes.have.push(Dot { actor, counter });
+            }
+        }
+        self.merge_clock(&last.clock);
+        self.end_pull(now);
+        let Some(replication) = &mut self.replication else { return };
+        if let Some(remote) = replication.connected.get_mut(from) {
+            remote.wants_pull = false;
+        }
+        if replication.connected.values().any(|remote| remote.wants_pull) {
+            replication.next_pull = now.monotonic;
+        }
+    }
+
+    /// Answers one request for a page.
+    pub(super) fn answer_pull(
+        &mut self,
+        from: &Arc<str>,
+        request: PullRequest,
+    ) -> Result<(), Refused> {
+        self.check_have(&request.have)?;
+        let Some(replication) = &self.replication else { return Ok(()) };
+        let run = replication.run.number;
+        let PullRequest { pull, have, after } = request;
+        let mut page = PullPage {
+            pull,
+            after,
+            cursor: after.unwrap_or(Cursor { run, number: 0 }),
+            records: Vec::new(),
+            last: None,
+        };
+        let mut sources = Vec::new();
+        if page.cursor.run != run {
+            page.cursor = Cursor { run, number: 0 };
+        } else {
+            let knows = |(actor, counter): (&Arc<str>, &u64)| {
+                have.get(actor).is_some_and(|known| known >= counter)
+            };
+            // Where there is nothing to learn of, nothing is looked for, and the cursor stays: a
+            // record beyond a gap in this peer's own vector is not known to be there.
+            if self.have.iter().all(knows)
+                || self.fill_page(replication, &have, &mut page, &mut sources)
+            {
+                let clock = self.clock.vector().clone();
+                page.last = Some(Vectors { have: self.have.clone(), clock });
+            }
+        }
+        let outgoing = Outgoing { sources, ..Outgoing::new(from, Content::PullPage(page)) };
+        if let Some(replication) = &mut self.replication {
+            replication.outgoing.push(outgoing);
+        }
+        Ok(())
+    }
+
+    /// Goes on in the order of changes for one page. True at the end.
+    fn fill_page(
+        &self,
+        replication: &Replication,
+        have: &BTreeMap<Arc<str>, u64>,
+        page: &mut PullPage,
+        sources: &mut Vec<Source>,
+    ) -> bool {
+        let mut bytes = 0;
+        let order = &replication.order;
+        for (looked_at, (number, key)) in order.after(page.cursor.number).enumerate() {
+            if looked_at == MAX_PULL_SCAN {
+                return false;
+            }
+            let record = &self.table.entry(key).record;
+            if !covers(have, record) {
+                bytes += size_with_texts(record);
+                let is_full = page.records.len() == MAX_CARRIED || bytes > MAX_CARRIED_BYTES;
+                if is_full && !page.records.is_empty() {
+                    return false;
+                }
+                page.records.push(Carried { record: record.clone(), payload: None, result: None });
+                sources.push(Source { key, number });
+            }
+            page.cursor.number = number;
+        }
+        page.cursor.number = order.last().max(page.cursor.number);
+        true
+    }
+}
+
+/// Whether whoever has this vector holds the record's state, or a greater one.
+fn covers(have: &BTreeMap<Arc<str>, u64>, record: &Record) -> bool {
+    have.get(&record.dot.actor).is_some_and(|known| *known >= record.dot.counter)
+}

@@ -1,0 +1,287 @@
+//! How peers come to hold the same: heartbeats, the push of fresh records, pulls by vectors.
+//!
+//! # How to drive it
+//! The driver owns the connections; this machine says what goes over them.
+//!
+//! * **In**: [`P2PWorkflowScheduler::replicate`] once; then
+//!   [`connected`](P2PWorkflowScheduler::connected) and
+//!   [`connection_lost`](P2PWorkflowScheduler::connection_lost) for each peer, as often as they
+//!   happen, and [`receive`](P2PWorkflowScheduler::receive) for each message of a connected peer.
+//!   Time comes in with every call, and by [`advance`](P2PWorkflowScheduler::advance) at
+//!   [`next_deadline`](P2PWorkflowScheduler::next_deadline), as for all of the scheduler.
+//! * **Out**: after any call, under the same lock, first
+//!   [`take_changes`](P2PWorkflowScheduler::take_changes), then
+//!   [`take_outgoing`](P2PWorkflowScheduler::take_outgoing). What was taken out leaves only when
+//!   those changes, and all that were taken before, are on disk (protocol rule 9); heartbeats
+//!   ([`Outgoing::may_leave_at_once`]) need not wait, and stop when the commit fails. Before a page
+//!   of a pull leaves, its texts are filled in from the disk ([`Outgoing::fill`]), without the lock.
+//! * Messages may be lost, late, doubled and out of order. After a failed commit the scheduler is
+//!   dropped and restored from disk, and replicates in a new run.
+//!
+//! # How it works
+//! * **Push** (rule 7): each new record of this peer goes to a few connected peers, chosen at
+//!   random; whoever takes one in from a push and did not know it sends it on likewise. A push
+//!   carries the texts that its change brought; a receiver that lacks others leaves the record to
+//!   its next pull. Nobody resends a push: what is lost comes by a pull.
+//! * **Pull** (rule 8): one at a time, from a peer whose roots differ from this peer's, at connect
+//!   and at an interval with jitter. The responder keeps nothing of it: the request says up to where
+//!   the requester has followed the order of its changes, in which run, so that a pull goes on where
+//!   an earlier one stopped, and one that finds little new looks at little.
+//! * **Heartbeats** go to every connected peer and carry those that were heard of others.
+//!
+//! ```text
+//!   keep ──▶ fresh ──▶ push ─────────┐
+//!      └───▶ change order ──▶ page ──┼──▶ outgoing ──(commit)──▶ wire
+//!   advance ──▶ heartbeat, request ──┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::calls::Now;
+use super::change_order::ChangeOrder;
+use super::clock::vector_root;
+use super::limits::{MAX_BEATS, MAX_CLOCK_ENTRIES, MAX_FOREIGN_COUNTER};
+use super::machine::P2PWorkflowScheduler;
+use super::members::Heartbeat;
+use super::messages::{Beats, Content, Cursor, Message, Outgoing, Roots, VERSION};
+use super::pull::Pull;
+use super::push::{Fresh, Pushed, push_fresh};
+use super::refused::{Refused, is_name};
+
+/// One life of this process as its peers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// A number that no earlier run of this peer had, at best a larger one: the milliseconds since
+    /// the Unix epoch at its start will do.
+    pub number: u64,
+    /// Whether this peer runs tasks. One that does not is never an owner.
+    pub takes_work: bool,
+}
+
+/// What is known of a connected peer.
+#[derive(Debug, Default)]
+pub(super) struct Remote {
+    /// As its last heartbeat said.
+    pub(super) roots: Option<Roots>,
+    /// Whether to pull from it, whatever its roots.
+    pub(super) wants_pull: bool,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(super) struct Replication {
+    pub(super) run: Run,
+    /// The run's number, or more where a peer remembers a larger one.
+    incarnation: u64,
+    beats: u64,
+    next_beat: u64,
+    pub(super) next_pull: u64,
+    pub(super) connected: BTreeMap<Arc<str>, Remote>,
+    /// Up to where the changes of peers were followed, also of peers that are not connected now.
+    pub(super) cursors: BTreeMap<Arc<str>, Cursor>,
+    pub(super) pull: Option<Pull>,
+    pub(super) pulls: u64,
+    pub(super) order: ChangeOrder,
+    /// The heartbeats of others that were passed on last.
+    passed_on: BTreeMap<Arc<str>, Heartbeat>,
+    pub(super) fresh: Vec<Fresh>,
+    /// Counters of the shown clock that rose and were not pushed yet.
+    pub(super) fresh_clock: BTreeMap<String, u64>,
+    pub(super) pushed: Pushed,
+    pub(super) outgoing: Vec<Outgoing>,
+}
+
+impl Replication {
+    fn next_deadline(&self) -> Option<u64> {
+        if self.connected.is_empty() {
+            return None;
+        }
+        let pull = self.pull.as_ref().map_or(self.next_pull, |pull| pull.gives_up_at);
+        Some(self.next_beat.min(pull))
+    }
+}
+
+impl P2PWorkflowScheduler {
+    /// Begins to replicate. Called once in a run, before the first connection.
+    pub fn replicate(&mut self, now: Now, run: Run) {
+        self.replication = Some(Box::new(Replication {
+            run,
+            incarnation: run.number,
+            beats: 0,
+            next_beat: now.monotonic,
+            next_pull: now.monotonic,
+            connected: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            pull: None,
+            pulls: 0,
+            order: ChangeOrder::of(self.table.first_key(), self.table.keys_after(None)),
+            passed_on: BTreeMap::new(),
+            fresh: Vec::new(),
+            fresh_clock: BTreeMap::new(),
+            pushed: Pushed::default(),
+            outgoing: Vec::new(),
+        }));
+    }
+
+    /// A peer is connected now. A second connection to it changes nothing.
+    pub fn connected(&mut self, now: Now, peer: &Arc<str>) {
+        let Some(replication) = &mut self.replication else { return };
+        if *peer == self.peer || replication.connected.contains_key(peer) {
+            return;
+        }
+        let remote = Remote { roots: None, wants_pull: true };
+        replication.connected.insert(peer.clone(), remote);
+        self.members.changed = true;
+        replication.next_beat = now.monotonic;
+        replication.next_pull = now.monotonic;
+    }
+
+    /// The connection to a member dropped: it is suspect at once.
+    pub fn connection_lost(&mut self, now: Now, peer: &Arc<str>) {
+        self.members.connection_lost(now, &self.config, peer);
+        let Some(replication) = &mut self.replication else { return };
+        self.members.changed |= replication.connected.remove(peer).is_some();
+        if replication.pull.as_ref().is_some_and(|pull| pull.peer == *peer) {
+            self.end_pull(now);
+        }
+    }
+
+    /// A message of a connected peer came in.
+    ///
+    /// # Errors
+    /// [`Refused`]: it is not what a peer of this version and in its senses says.
+    pub fn receive(&mut self, now: Now, from: &Arc<str>, message: Message) -> Result<(), Refused> {
+        if message.version != VERSION {
+            return Err(Refused::Version { theirs: message.version });
+        }
+        let replication = self.replication.as_ref();
+        if !replication.is_some_and(|it| it.connected.contains_key(from)) {
+            return Err(Refused::NotConnected);
+        }
+        match message.content {
+            Content::Heartbeat(beats) => self.receive_beats(now, from, beats),
+            Content::Push { records, clock } => self.receive_push(now, from, records, &clock),
+            Content::PullRequest(request) => self.answer_pull(from, request),
+            Content::PullPage(page) => self.receive_page(now, from, page),
+        }
+    }
+
+    /// Takes out what is to be sent. See the module's page for when it may leave.
+    ///
+    /// # Panics
+    /// If there are changes that were not taken out: they must be on disk first.
+    pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        assert!(self.changes.is_empty(), "changes are taken out, and kept, before messages");
+        let Some(replication) = &mut self.replication else { return Vec::new() };
+        push_fresh(replication, &mut self.jitter, self.config.push_fanout);
+        std::mem::take(&mut replication.outgoing)
+    }
+
+    /// One hash that stands for each of this peer's vectors.
+    #[must_use]
+    pub fn roots(&self) -> Roots {
+        Roots { have: vector_root(&self.have), clock: self.clock.head() }
+    }
+
+    /// Whether all connected peers said that they hold what this one does.
+    pub(super) fn in_sync(&self) -> bool {
+        let Some(replication) = self.replication.as_ref() else { return true };
+        let mut remotes = replication.connected.values().peekable();
+        remotes.peek().is_none() || {
+            let roots = Some(self.roots());
+            remotes.all(|remote| remote.roots == roots)
+        }
+    }
+
+    /// When [`P2PWorkflowScheduler::advance_replication`] has something to do.
+    pub(super) fn next_replication(&self) -> Option<u64> {
+        self.replication.as_ref().and_then(|replication| replication.next_deadline())
+    }
+
+    /// Lets time pass: heartbeats and pulls are due.
+    pub(super) fn advance_replication(&mut self, now: Now) {
+        let Some(replication) = &self.replication else { return };
+        if replication.connected.is_empty() {
+            return;
+        }
+        if replication.next_beat <= now.monotonic {
+            self.send_beats(now);
+        }
+        self.advance_pull(now);
+    }
+
+    fn send_beats(&mut self, now: Now) {
+        let roots = self.roots();
+        let Some(replication) = &mut self.replication else { return };
+        replication.beats += 1;
+        replication.next_beat = now.monotonic.saturating_add(self.config.heartbeat_interval);
+        let own = Heartbeat {
+            incarnation: replication.incarnation,
+            counter: replication.beats,
+            takes_work: replication.run.takes_work,
+        };
+        let is_news = |(peer, beat): &(&Arc<str>, Heartbeat)| {
+            replication.passed_on.get(*peer).is_none_or(|last| last < beat)
+        };
+        let mut heard: Vec<(Arc<str>, Heartbeat)> =
+            self.members.beats().filter(is_news).map(|(peer, beat)| (peer.clone(), beat)).collect();
+        if heard.len() > MAX_BEATS {
+            // Others each time, so that each is passed on soon.
+            let begin = below((self.jitter)(), heard.len());
+            heard.rotate_left(begin);
+            heard.truncate(MAX_BEATS);
+        }
+        replication.passed_on.extend(heard.iter().cloned());
+        for peer in replication.connected.keys() {
+            let mut heard = heard.clone();
+            heard.retain(|(other, _)| other != peer);
+            // A peer that started again with a clock put back learns what it must overtake.
+            heard.extend(self.members.beat_of(peer).map(|beat| (peer.clone(), beat)));
+            let beats = Beats { own, heard, roots };
+            replication.outgoing.push(Outgoing::new(peer, Content::Heartbeat(beats)));
+        }
+    }
+
+    fn receive_beats(&mut self, now: Now, from: &Arc<str>, beats: Beats) -> Result<(), Refused> {
+        let count = beats.heard.len();
+        if count > MAX_BEATS + 1 {
+            return Err(Refused::TooMany { what: "heartbeats", count });
+        }
+        let fits = |beat: &Heartbeat| beat.incarnation.max(beat.counter) <= MAX_FOREIGN_COUNTER;
+        let heard_fits = |(peer, beat): &(Arc<str>, Heartbeat)| is_name(peer) && fits(beat);
+        if !fits(&beats.own) || !beats.heard.iter().all(heard_fits) {
+            return Err(Refused::Malformed { what: "heartbeat" });
+        }
+        if let Some(replication) = &mut self.replication
+            && let Some(remote) = replication.connected.get_mut(from)
+        {
+            // Whether all are in sync is shown.
+            self.members.changed |= remote.roots != Some(beats.roots);
+            remote.roots = Some(beats.roots);
+        }
+        self.heartbeat(now, from, beats.own);
+        for (peer, beat) in beats.heard {
+            if peer == self.peer {
+                self.refute(beat);
+            } else if self.members.knows(&peer) || self.members.known() < MAX_CLOCK_ENTRIES as u64 {
+                self.heartbeat(now, &peer, beat);
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer remembers a later incarnation of this one, from before its clock was put back.
+    fn refute(&mut self, beat: Heartbeat) {
+        if let Some(replication) = &mut self.replication
+            && beat.incarnation > replication.incarnation
+        {
+            replication.incarnation = beat.incarnation + 1;
+        }
+    }
+}
+
+/// A random number as one below `count`, which is not 0.
+pub(super) fn below(random: u64, count: usize) -> usize {
+    usize::try_from(random % count as u64).expect("it is below a usize")
+}

@@ -1,0 +1,642 @@
+//! A few schedulers on a network in memory, driven only as the contract of replication says: what
+//! changed goes to disk after a while, and messages leave after it. Messages are lost, late, doubled
+//! and out of order, links break, peers crash with what was not on disk yet.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use p2p_workflow_scheduler::P2PTask;
+use p2p_workflow_scheduler::scheduler::limits::{MAX_CARRIED, MAX_CARRIED_BYTES};
+use p2p_workflow_scheduler::scheduler::*;
+
+use crate::support::{COMMAND_LINE, Disk, S, at, caller, failed, task, timed};
+
+/// Random numbers from a seed: SplitMix64.
+#[derive(Clone)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, count: u64) -> u64 {
+        self.next() % count
+    }
+
+    fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What the network and the disks do to whoever relies on them.
+#[derive(Clone, Copy)]
+struct Weather {
+    /// Percent of messages that are lost, and of those that come twice.
+    loss: u64,
+    doubled: u64,
+    /// Milliseconds that a message and a commit take at most.
+    delay: u64,
+    commit: u64,
+}
+
+const FAIR: Weather = Weather { loss: 0, doubled: 0, delay: 3, commit: 2 };
+const FOUL: Weather = Weather { loss: 30, doubled: 10, delay: 900, commit: 200 };
+
+/// What waits for the disk: changes, the messages that leave after them, and what a caller is told.
+struct Waiting {
+    on_disk_at: u64,
+    changes: Changes,
+    outgoing: Vec<Outgoing>,
+    acknowledged: Option<(String, Class)>,
+}
+
+struct Peer {
+    name: Arc<str>,
+    scheduler: P2PWorkflowScheduler,
+    disk: Disk,
+    texts: BTreeMap<(bool, u64), Arc<str>>,
+    waiting: VecDeque<Waiting>,
+    /// Counts restarts: what was sent to an earlier life does not arrive.
+    life: u64,
+    /// Tasks it was given, with their fences.
+    held: Vec<(Arc<str>, u64)>,
+}
+
+struct Flight {
+    from: Arc<str>,
+    to: usize,
+    life: u64,
+    message: Message,
+}
+
+struct Net {
+    peers: Vec<Peer>,
+    links: BTreeSet<(usize, usize)>,
+    flights: BTreeMap<(u64, u64), Flight>,
+    sent: u64,
+    now: u64,
+    random: Random,
+    weather: Weather,
+    acknowledged: BTreeMap<String, Class>,
+    pages: Vec<usize>,
+}
+
+fn name(index: usize) -> Arc<str> {
+    format!("peer-{index}").into()
+}
+
+impl Net {
+    fn new(peers: usize, seed: u64) -> Self {
+        let mut net = Net {
+            peers: Vec::new(),
+            links: BTreeSet::new(),
+            flights: BTreeMap::new(),
+            sent: 0,
+            now: 0,
+            random: Random(seed),
+            weather: FAIR,
+            acknowledged: BTreeMap::new(),
+            pages: Vec::new(),
+        };
+        for _ in 0..peers {
+            net.add_peer();
+        }
+        net
+    }
+
+    fn add_peer(&mut self) {
+        let name = name(self.peers.len());
+        let scheduler = self.start(&name, &Disk::default());
+        self.peers.push(Peer {
+            name,
+            scheduler,
+            disk: Disk::default(),
+            texts: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            life: 0,
+            held: Vec::new(),
+        });
+    }
+
+    fn start(&mut self, peer: &str, disk: &Disk) -> P2PWorkflowScheduler {
+        let mut random = Random(self.random.next());
+        let jitter: Jitter = Box::new(move || random.next());
+        let mut scheduler = disk.restore_with(peer, at(self.now), jitter);
+        scheduler.replicate(at(self.now), Run { number: at(self.now).wall, takes_work: true });
+        scheduler
+    }
+
+    fn link_all(&mut self) {
+        let count = self.peers.len();
+        (0..count).for_each(|a| (a + 1..count).for_each(|b| self.link(a, b)));
+    }
+
+    fn link(&mut self, a: usize, b: usize) {
+        if self.links.insert((a.min(b), a.max(b))) {
+            for (here, there) in [(a, b), (b, a)] {
+                let there = self.peers[there].name.clone();
+                self.peers[here].scheduler.connected(at(self.now), &there);
+                self.take_out(here, None);
+            }
+        }
+    }
+
+    fn cut(&mut self, a: usize, b: usize) {
+        if self.links.remove(&(a.min(b), a.max(b))) {
+            for (here, there) in [(a, b), (b, a)] {
+                let there = self.peers[there].name.clone();
+                self.peers[here].scheduler.connection_lost(at(self.now), &there);
+                self.take_out(here, None);
+            }
+        }
+    }
+
+    /// The driver's duty after each call.
+    fn take_out(&mut self, p: usize, acknowledged: Option<(String, Class)>) {
+        let commit = self.random.below(self.weather.commit);
+        let Peer { scheduler, waiting, .. } = &mut self.peers[p];
+        let changes = scheduler.take_changes();
+        let (at_once, outgoing): (Vec<_>, Vec<_>) =
+            scheduler.take_outgoing().into_iter().partition(Outgoing::may_leave_at_once);
+        let before = waiting.back().map_or(0, |last| last.on_disk_at);
+        let on_disk_at = before.max(self.now + commit);
+        if !changes.is_empty() || !outgoing.is_empty() || acknowledged.is_some() {
+            waiting.push_back(Waiting { on_disk_at, changes, outgoing, acknowledged });
+        }
+        at_once.into_iter().for_each(|outgoing| self.send(p, outgoing));
+    }
+
+    fn commit(&mut self, p: usize) {
+        let Peer { disk, texts, waiting, .. } = &mut self.peers[p];
+        let Some(Waiting { changes, mut outgoing, acknowledged, .. }) = waiting.pop_front() else {
+            return;
+        };
+        disk.keep(&changes);
+        for change in &changes.tasks {
+            if change.spec_is_new {
+                texts.remove(&(true, change.key));
+            }
+            let new = [(true, &change.payload), (false, &change.result)];
+            for (is_payload, text) in new {
+                texts.extend(text.iter().map(|text| ((is_payload, change.key), text.clone())));
+            }
+        }
+        for outgoing in &mut outgoing {
+            outgoing.fill(|text| match text {
+                Text::Payload(key) => texts.get(&(true, key)).cloned(),
+                Text::Result(key) => texts.get(&(false, key)).cloned(),
+            });
+        }
+        if let Some((id, class)) = acknowledged {
+            let known = self.acknowledged.entry(id).or_insert(class);
+            *known = class.max(*known);
+        }
+        outgoing.into_iter().for_each(|outgoing| self.send(p, outgoing));
+    }
+
+    fn send(&mut self, p: usize, outgoing: Outgoing) {
+        let to = self.peers.iter().position(|peer| peer.name == outgoing.to).unwrap();
+        self.look_at(&outgoing.message);
+        let copies = 1 + usize::from(self.random.percent(self.weather.doubled));
+        for _ in 0..copies {
+            if !self.links.contains(&(p.min(to), p.max(to)))
+                || self.random.percent(self.weather.loss)
+            {
+                continue;
+            }
+            let at = self.now + 1 + self.random.below(self.weather.delay);
+            self.sent += 1;
+            let flight = Flight {
+                from: self.peers[p].name.clone(),
+                to,
+                life: self.peers[to].life,
+                message: outgoing.message.clone(),
+            };
+            self.flights.insert((at, self.sent), flight);
+        }
+    }
+
+    /// A message is of bounded size, and is the same when it was written and read.
+    fn look_at(&mut self, message: &Message) {
+        let records = match &message.content {
+            Content::Push { records, .. } => records,
+            Content::PullPage(page) => {
+                self.pages.push(page.records.len());
+                &page.records
+            }
+            Content::Heartbeat(_) | Content::PullRequest(_) => return,
+        };
+        assert!(records.len() <= MAX_CARRIED);
+        let texts = records.iter().flat_map(|it| [&it.payload, &it.result]).flatten();
+        let bytes = texts.map(|text| text.len()).sum::<usize>();
+        assert!(bytes <= MAX_CARRIED_BYTES || records.len() == 1);
+        if self.sent.is_multiple_of(16) {
+            let written = serde_json::to_string(message).unwrap();
+            assert_eq!(serde_json::from_str::<Message>(&written).unwrap(), *message);
+        }
+    }
+
+    /// Brings the next thing that happens up to `until`. False if there is none.
+    fn step(&mut self, until: u64) -> bool {
+        let flight = self.flights.first_key_value().map(|((at, _), _)| *at);
+        let commits = self.peers.iter().enumerate();
+        let commit = commits.filter_map(|(p, it)| Some((it.waiting.front()?.on_disk_at, p))).min();
+        let due = self.peers.iter().enumerate();
+        let due = due.filter_map(|(p, it)| Some((it.scheduler.next_deadline()?, p))).min();
+        let next = [flight, commit.map(|(at, _)| at), due.map(|(at, _)| at)];
+        let Some(next) = next.into_iter().flatten().min().filter(|next| *next <= until) else {
+            self.now = until;
+            return false;
+        };
+        self.now = self.now.max(next);
+        if let Some((_, p)) = commit.filter(|(at, _)| *at == next) {
+            self.commit(p);
+        } else if flight == Some(next) {
+            let (_, Flight { from, to, life, message }) = self.flights.pop_first().unwrap();
+            let linked = self.linked(&from, to);
+            if self.peers[to].life == life && linked {
+                self.peers[to].scheduler.receive(at(self.now), &from, message).unwrap();
+                self.take_out(to, None);
+            }
+        } else if let Some((_, p)) = due {
+            self.peers[p].scheduler.advance(at(self.now));
+            self.take_out(p, None);
+        }
+        true
+    }
+
+    fn linked(&self, from: &str, to: usize) -> bool {
+        let from = self.peers.iter().position(|peer| *peer.name == *from).unwrap();
+        self.links.contains(&(from.min(to), from.max(to)))
+    }
+
+    fn pass(&mut self, millis: u64) {
+        let until = self.now + millis;
+        while self.step(until) {}
+    }
+
+    /// Passes time until all peers hold the same.
+    fn sync(&mut self, at_most: u64) {
+        let until = self.now + at_most;
+        while !self.is_in_sync() {
+            assert!(self.now < until, "not in sync after {at_most} ms");
+            self.pass(100);
+        }
+    }
+
+    fn is_in_sync(&self) -> bool {
+        let roots = self.peers[0].scheduler.roots();
+        self.peers.iter().all(|it| it.waiting.is_empty() && it.scheduler.roots() == roots)
+    }
+
+    fn submit(&mut self, p: usize, task: P2PTask) {
+        let id = task.task_id.clone();
+        if self.peers[p].scheduler.submit(at(self.now), task).is_ok() {
+            self.take_out(p, Some((id, Class::Live)));
+        }
+    }
+
+    /// Loses what is not on disk, and starts again. Its peers see the connections drop.
+    fn crash(&mut self, p: usize) {
+        let others: Vec<usize> = (0..self.peers.len())
+            .filter(|other| self.links.contains(&(p.min(*other), p.max(*other))))
+            .collect();
+        others.iter().for_each(|other| self.cut(p, *other));
+        let (name, disk) = (self.peers[p].name.clone(), self.peers[p].disk.clone());
+        let scheduler = self.start(&name, &disk);
+        let peer = &mut self.peers[p];
+        peer.scheduler = scheduler;
+        peer.waiting.clear();
+        peer.held.clear();
+        peer.life += 1;
+        others.iter().for_each(|other| self.link(p, *other));
+    }
+
+    /// Something that a worker or a person does.
+    fn act(&mut self, p: usize, task_id: String) {
+        let now = at(self.now);
+        let who = caller(COMMAND_LINE);
+        match self.random.below(10) {
+            0..3 => {
+                let payload = self.random.percent(50).then(|| format!("[{}]", self.random.next()));
+                let max_attempts = self.random.below(3) as u32;
+                self.submit(p, P2PTask { payload, max_attempts, ..task(&task_id) });
+            }
+            3..6 => {
+                if let Ok(claimed) = self.peers[p].scheduler.claim(now, &who, &timed(20 * S)) {
+                    let held = (claimed.task.task_id, claimed.fence);
+                    self.peers[p].held.push(held);
+                }
+                self.take_out(p, None);
+            }
+            6..9 => {
+                let Some((id, fence)) = self.peers[p].held.pop() else { return };
+                let result = self.random.percent(50).then(|| format!("{{\"n\":{fence}}}"));
+                let mark = match self.random.below(4) {
+                    0 => Mark::Failed { error: Some("no".into()), result, retry: true },
+                    1 => Mark::InProgress { note: Some("half".into()) },
+                    _ => Mark::Completed { result },
+                };
+                let completes = matches!(mark, Mark::Completed { .. });
+                let marked = self.peers[p].scheduler.mark(now, &who, &id, mark, Some(fence));
+                let class = if completes { Class::Completed } else { Class::Live };
+                self.take_out(p, marked.is_ok().then(|| (id.to_string(), class)));
+            }
+            _ => {
+                let mark = Mark::Cancelled { error: None };
+                let cancel = self.random.percent(30);
+                let marked = match cancel {
+                    true => self.peers[p].scheduler.mark(now, &who, &task_id, mark, None),
+                    false => self.peers[p].scheduler.requeue(now, &task_id),
+                };
+                let class = if cancel { Class::Cancelled } else { Class::Live };
+                self.take_out(p, marked.is_ok().then_some((task_id, class)));
+            }
+        }
+    }
+
+    /// All hold the same, with all texts, and nothing that was acknowledged is lost.
+    fn check(&self) {
+        let first = self.peers[0].disk.records();
+        let clock = self.peers[0].scheduler.clock().vector();
+        for peer in &self.peers {
+            let records = peer.disk.records();
+            assert_eq!(records.len(), first.len());
+            for (id, record) in &records {
+                assert_eq!(*record, first[id], "at {}", peer.name);
+            }
+            assert_eq!(peer.scheduler.clock().vector(), clock);
+            for (id, class) in &self.acknowledged {
+                assert!(records[id.as_str()].class >= *class, "{id} was acknowledged: {class:?}");
+            }
+            let filter = Filter { limit: 100, ..Filter::default() };
+            for view in peer.scheduler.list(at(self.now), &filter).unwrap().tasks {
+                let record = &records[&view.task_id];
+                let payload = peer.texts.get(&(true, view.key)).map(|text| &**text);
+                if record.spec.payload_size > 0 {
+                    let sealed = (*record.spec).clone().sealed(payload);
+                    assert_eq!(sealed.hash, record.spec.hash, "the payload came along");
+                }
+                if let Some(body) = record.outcome.as_ref().and_then(|outcome| outcome.result) {
+                    assert_eq!(Body::of(&peer.texts[&(false, view.key)]), body);
+                }
+            }
+        }
+    }
+}
+
+/// One life of a swarm in foul weather, and whether it heals.
+fn live(seed: u64) {
+    eprintln!("seed {seed}"); // shown where the test fails
+    let peers = 3 + (seed % 4) as usize;
+    let mut net = Net::new(peers, seed);
+    net.link_all();
+    net.weather = FOUL;
+    for _ in 0..150 {
+        let p = net.random.below(peers as u64) as usize;
+        let other = net.random.below(peers as u64) as usize;
+        match net.random.below(20) {
+            0 => net.crash(p),
+            1 | 2 if p != other => net.cut(p, other),
+            3 if p != other => net.link(p, other),
+            _ => {
+                let task_id = format!("task-{}", net.random.below(25));
+                net.act(p, task_id);
+            }
+        }
+        let wait = net.random.below(1_500);
+        net.pass(wait);
+    }
+    net.weather = FAIR;
+    net.link_all();
+    net.pass(2 * S);
+    net.sync(300 * S);
+    net.check();
+    assert!(!net.acknowledged.is_empty(), "something was done");
+}
+
+#[test]
+fn peers_converge_after_foul_weather_and_lose_nothing_acknowledged() {
+    (0..24).for_each(live);
+}
+
+#[test]
+fn a_fresh_record_reaches_all_connected_peers_at_once() {
+    let mut net = Net::new(4, 1);
+    net.link_all();
+    net.pass(S);
+    net.submit(2, P2PTask { payload: Some("[1]".into()), ..task("t") });
+    net.pass(20);
+    assert!(net.is_in_sync());
+    net.check();
+    net.pass(2 * S);
+    assert!(net.peers.iter().all(|it| it.scheduler.status(at(net.now)).in_sync));
+}
+
+#[test]
+fn records_and_heartbeats_go_along_a_chain() {
+    let mut net = Net::new(4, 2);
+    (0..3).for_each(|p| net.link(p, p + 1));
+    net.submit(0, task("t"));
+    net.sync(20 * S);
+    net.pass(60 * S);
+    let far = net.peers[0].scheduler.liveness(&name(3));
+    assert_eq!(far, Some(Liveness::Alive), "though it is three links away");
+    net.crash(3);
+    net.cut(2, 3);
+    net.pass(60 * S);
+    assert_eq!(net.peers[0].scheduler.liveness(&name(3)), Some(Liveness::Down));
+}
+
+#[test]
+fn an_empty_peer_catches_up_in_pages_and_goes_on_where_it_stopped() {
+    const TASKS: usize = 10_000;
+    let mut net = Net::new(1, 3);
+    for index in 0..TASKS {
+        net.submit(0, task(&format!("task-{index}")));
+    }
+    net.pass(S);
+    net.add_peer();
+    net.link(0, 1);
+    while net.pages.len() < 8 {
+        net.pass(1);
+    }
+    net.cut(0, 1);
+    net.pass(S);
+    let before: usize = net.pages.iter().sum();
+    assert!(before < TASKS / 2);
+    net.link(0, 1);
+    net.sync(60 * S);
+    net.check();
+    let pulled: usize = net.pages.iter().sum();
+    assert!(pulled <= TASKS + MAX_CARRIED, "{pulled} records were sent");
+    assert_eq!(net.peers[1].disk.records().len(), TASKS);
+}
+
+#[test]
+fn large_payloads_make_small_pages() {
+    let mut net = Net::new(1, 4);
+    for index in 0..12 {
+        let payload = Some(format!("\"{}\"", "x".repeat(200_000)));
+        net.submit(0, P2PTask { payload, ..task(&format!("task-{index}")) });
+    }
+    net.pass(S);
+    net.add_peer();
+    net.link(0, 1);
+    net.sync(20 * S);
+    net.check();
+    assert!(net.pages.iter().all(|records| *records <= 5), "{:?}", net.pages);
+}
+
+#[test]
+fn a_page_whose_text_cannot_be_read_advances_nobody() {
+    let mut net = Net::new(1, 5);
+    net.submit(0, task("first"));
+    net.submit(0, P2PTask { payload: Some("[1]".into()), ..task("second") });
+    net.pass(S);
+    let text = net.peers[0].texts.remove(&(true, 1)).unwrap();
+    net.add_peer();
+    net.link(0, 1);
+    net.pass(60 * S);
+    assert!(net.peers[1].scheduler.show(at(net.now), "second").is_err());
+    assert!(!net.is_in_sync());
+    net.peers[0].texts.insert((true, 1), text);
+    net.sync(60 * S);
+    net.check();
+}
+
+#[test]
+fn peers_in_sync_say_nothing_but_heartbeats() {
+    let mut net = Net::new(3, 6);
+    net.link_all();
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    net.pass(30 * S);
+    let pages = net.pages.len();
+    net.pass(300 * S);
+    assert_eq!(net.pages.len(), pages);
+}
+
+#[test]
+fn a_store_that_was_put_back_is_told_by_its_peers() {
+    let mut net = Net::new(2, 7);
+    net.link_all();
+    net.submit(0, task("before"));
+    net.sync(10 * S);
+    let backup = net.peers[0].disk.clone();
+    net.submit(0, task("after"));
+    net.sync(10 * S);
+    let mut restored = net.start("peer-0", &backup);
+    let other = name(1);
+    restored.connected(at(net.now), &other);
+    let record = net.peers[1].disk.records()["after"].clone();
+    let push = |record| {
+        let records = vec![Carried { record, payload: None, result: None }];
+        Message::from(Content::Push { records, clock: BTreeMap::new() })
+    };
+    let refused = restored.receive(at(net.now), &other, push(record.clone())).unwrap_err();
+    assert_eq!(refused, Refused::OwnWrites { counter: 2, known: 1 });
+    let have = Arc::new(net.peers[1].scheduler.have().clone());
+    let pull = PullId { run: 1, number: 1 };
+    let request = Content::PullRequest(PullRequest { pull, have, after: None });
+    let refused = restored.receive(at(net.now), &other, request.into()).unwrap_err();
+    assert_eq!(refused, Refused::OwnWrites { counter: 2, known: 1 });
+    assert!(restored.show(at(net.now), "after").is_err());
+    assert!(restored.take_changes().is_empty());
+}
+
+#[test]
+fn what_no_peer_says_is_refused_and_changes_nothing() {
+    let mut net = Net::new(2, 8);
+    net.link(0, 1);
+    net.submit(0, task("good"));
+    net.submit(0, P2PTask { payload: Some("[1]".into()), ..task("with-payload") });
+    net.pass(S);
+    let records = net.peers[0].disk.records();
+    let carried = |id: &str| Carried { record: records[id].clone(), payload: None, result: None };
+    let mut receiver = net.start("receiver", &Disk::default());
+    let from = name(0);
+    let mut say = |message: Message| {
+        let answer = receiver.receive(at(2 * S), &from, message);
+        let changes = receiver.take_changes();
+        (answer.map_err(|refused| refused.to_string()), changes.tasks.len())
+    };
+    let push =
+        |records: Vec<Carried>| Message::from(Content::Push { records, clock: BTreeMap::new() });
+    assert_eq!(
+        say(push(vec![carried("good")])).0.unwrap_err(),
+        "there is no connection to that peer"
+    );
+
+    let mut receiver = net.start("receiver", &Disk::default());
+    receiver.connected(at(2 * S), &from);
+    let mut say = |message: Message| {
+        let answer = receiver.receive(at(2 * S), &from, message);
+        let changes = receiver.take_changes();
+        (answer.map_err(|refused| refused.to_string()), changes.tasks.len())
+    };
+    let mut bad = carried("good");
+    bad.record.epoch = 0;
+    let (answer, changed) = say(push(vec![carried("good"), bad]));
+    assert!(answer.unwrap_err().contains("its epoch 0 is out of range"));
+    assert_eq!(changed, 0, "not even the good one before it");
+    let later = Message { version: 2, ..push(vec![carried("good")]) };
+    assert!(say(later).0.unwrap_err().contains("version 2"));
+    let many = vec![carried("good"); MAX_CARRIED + 1];
+    assert!(say(push(many)).0.unwrap_err().contains("too many records"));
+    assert_eq!(say(push(vec![carried("with-payload")])), (Ok(()), 0), "its text is not here");
+    assert_eq!(say(push(vec![carried("good")])), (Ok(()), 1));
+    assert_eq!(say(push(vec![carried("good")])), (Ok(()), 0), "it is known");
+}
+
+#[test]
+fn an_old_page_changes_nothing() {
+    let mut net = Net::new(2, 9);
+    net.submit(0, task("t"));
+    net.link(0, 1);
+    net.sync(10 * S);
+    let page = PullPage {
+        pull: PullId { run: 0, number: 1 },
+        after: None,
+        cursor: Cursor { run: 0, number: 9 },
+        records: Vec::new(),
+        last: Some(Vectors {
+            have: BTreeMap::from([("nobody/1".into(), 5)]),
+            clock: BTreeMap::new(),
+        }),
+    };
+    let roots = net.peers[1].scheduler.roots();
+    let message = Content::PullPage(page).into();
+    net.peers[1].scheduler.receive(at(net.now), &name(0), message).unwrap();
+    assert_eq!(net.peers[1].scheduler.roots(), roots);
+}
+
+#[test]
+fn a_failed_attempt_whose_result_a_push_left_out_still_comes_with_it() {
+    let mut net = Net::new(2, 10);
+    net.submit(0, task("t"));
+    let now = at(net.now);
+    let who = caller(COMMAND_LINE);
+    let claimed = net.peers[0].scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    let mark = Mark::Failed { error: None, result: Some("[7]".into()), retry: true };
+    net.peers[0].scheduler.mark(now, &who, "t", mark, Some(claimed.fence)).unwrap();
+    net.take_out(0, None);
+    net.link(0, 1);
+    net.pass(5 * S);
+    let now = at(net.now);
+    // The push of this claim names a result that was reported before.
+    let claimed = net.peers[0].scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    net.take_out(0, None);
+    net.sync(30 * S);
+    net.check();
+    let fence = Some(claimed.fence);
+    net.peers[0].scheduler.mark(at(net.now), &who, "t", failed(), fence).unwrap();
+    net.take_out(0, None);
+    net.sync(30 * S);
+    net.check();
+}
