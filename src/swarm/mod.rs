@@ -2,7 +2,7 @@
 //!
 //! The only folder that names libp2p.
 
-use libp2p_identity::{DecodingError, Keypair};
+use libp2p::identity::{DecodingError, Keypair};
 
 /// An ed25519 key, and the peer id that follows from it, as everywhere in the IPFS world.
 #[derive(Clone)]
