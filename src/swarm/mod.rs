@@ -1,8 +1,54 @@
-//! What only the swarm's engine, libp2p, knows: for now, who this peer is.
+//! The network between peers: who this peer is, who may come in, and messages that arrive.
 //!
-//! The only folder that names libp2p.
+//! The only folder that names libp2p. It knows neither tasks nor the store: a message is bytes.
+//!
+//! ```text
+//!   Swarm (handle) ── commands ──▶ driver ──▶ libp2p: TCP, network key, noise, yamux
+//!   events ◀────────────────────── driver ◀── identify, ping, mDNS, request-response, limits
+//!                                    │
+//!                      book            whom to dial, and when again
+//!                      links           which of several connections to a peer stays
+//!                      refusals        who was refused, counted
+//! ```
+//!
+//! A machine joins with an [`Invitation`]: the [`NetworkKey`], which is a secret, a peer and its
+//! addresses. From then on addresses are learned from the peers themselves, and mDNS finds those
+//! on the LAN.
+//!
+//! # What libp2p does not do by itself
+//!
+//! * A wrong key looks like a handshake that never ends, so what fails after somebody answered is
+//!   told as a possible mismatch ([`Why::KeyMismatch`]).
+//! * A pulled cable shows nowhere. Heartbeats are the node's; on suspicion it calls
+//!   [`Swarm::disconnect`], and then the peer is dialled again.
+//! * A peer that refuses us completes the handshake first. [`Event::Connected`] waits for its first
+//!   word.
+//! * Where both sides dial at once, one connection stays. A request on the other one fails with
+//!   [`RequestError::Disconnected`] and may be repeated.
 
-use libp2p_identity::{DecodingError, Keypair};
+mod behaviour;
+mod book;
+mod codec;
+mod driver;
+mod invitation;
+mod key;
+mod links;
+mod refusals;
+mod swarm;
+
+#[cfg(test)]
+mod tests;
+
+pub use codec::MAX_MESSAGE;
+pub use invitation::{Invitation, InvitationError};
+pub use key::{Fingerprint, KeyError, NetworkKey};
+pub use libp2p::{Multiaddr, PeerId};
+pub use refusals::{Refusal, Why};
+pub use swarm::{
+    Answer, DialError, Event, Options, PeerInfo, RequestError, StartError, Swarm, TooLong,
+};
+
+use libp2p::identity::{DecodingError, Keypair};
 
 /// An ed25519 key, and the peer id that follows from it, as everywhere in the IPFS world.
 #[derive(Clone)]

@@ -1,0 +1,510 @@
+//! Swarms on real sockets of this machine. Each test waits for what must come, within a bound that
+//! is never reached where things work.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use libp2p::futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
+
+use super::*;
+
+/// Longer than anything takes that ends well; a wrong key takes 10 s to show.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A swarm, its events, and where it listens.
+struct Peer {
+    swarm: Swarm,
+    events: UnboundedReceiver<Event>,
+    id: PeerId,
+    address: Multiaddr,
+}
+
+/// Listens on the loopback only, and knows nobody.
+fn alone() -> Options {
+    Options {
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        mdns: false,
+        ..Options::default()
+    }
+}
+
+fn key() -> NetworkKey {
+    NetworkKey::generate().unwrap()
+}
+
+async fn start(key: &NetworkKey, options: &Options) -> Peer {
+    start_as(&Identity::generate(), key, options, MAX_MESSAGE).await
+}
+
+async fn start_as(
+    identity: &Identity,
+    key: &NetworkKey,
+    options: &Options,
+    longest: usize,
+) -> Peer {
+    let (swarm, mut events) = Swarm::start_with(identity, key, options, longest).unwrap();
+    let address = until(&mut events, |event| match event {
+        Event::ListeningOn(address) => Some(address),
+        _ => None,
+    });
+    let address = address.await;
+    assert_eq!(swarm.peer_id().to_string(), identity.peer_id());
+    Peer { id: swarm.peer_id(), swarm, events, address }
+}
+
+/// The first event that is what is wanted; those before it are dropped.
+async fn until<T>(
+    events: &mut UnboundedReceiver<Event>,
+    mut wanted: impl FnMut(Event) -> Option<T>,
+) -> T {
+    let search = async {
+        loop {
+            let event = events.recv().await.expect("the swarm ended");
+            if let Some(found) = wanted(event) {
+                return found;
+            }
+        }
+    };
+    timeout(LONG, search).await.expect("the event did not come")
+}
+
+impl Peer {
+    async fn dial(&self, other: &Peer) -> Result<(), DialError> {
+        let dial = self.swarm.dial(other.id, vec![other.address.clone()]);
+        timeout(LONG, dial).await.expect("the dial did not end")
+    }
+
+    async fn met(&mut self, other: PeerId) -> Vec<Multiaddr> {
+        until(&mut self.events, |event| match event {
+            Event::Connected { peer, addresses } if peer == other => Some(addresses),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn lost(&mut self, other: PeerId) {
+        until(&mut self.events, |event| {
+            matches!(event, Event::Disconnected { peer } if peer == other).then_some(())
+        })
+        .await;
+    }
+
+    async fn refused(&mut self) -> Refusal {
+        until(&mut self.events, |event| match event {
+            Event::Refused(refusal) => Some(refusal),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Answers every request with what `answer` makes of it, until the swarm ends.
+    fn serve(self, answer: fn(Vec<u8>) -> Vec<u8>) -> (Swarm, PeerId) {
+        let Peer { swarm, mut events, id, .. } = self;
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let Event::Request { bytes, answer: way, .. } = event {
+                    // A test may send what is too long on purpose.
+                    let _too_long = way.send(answer(bytes));
+                }
+            }
+        });
+        (swarm, id)
+    }
+
+    async fn ask(&self, other: PeerId, bytes: &[u8]) -> Result<Vec<u8>, RequestError> {
+        let request = self.swarm.request(other, bytes.to_vec());
+        timeout(LONG, request).await.expect("the request did not end")
+    }
+}
+
+/// Until a question about a swarm has the wanted answer.
+async fn eventually<F: Future<Output = bool>>(mut question: impl FnMut() -> F) {
+    let asking = async {
+        while !question().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, asking).await.expect("it did not come to be");
+}
+
+fn reversed(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.reverse();
+    bytes
+}
+
+#[tokio::test]
+async fn two_peers_meet_and_exchange_a_thousand_requests_in_both_directions() {
+    let key = key();
+    let (mut one, mut other) = (start(&key, &alone()).await, start(&key, &alone()).await);
+    one.dial(&other).await.unwrap();
+    assert_eq!(one.met(other.id).await, [other.address.clone()]);
+    other.met(one.id).await;
+    let (there, other_id) = other.serve(reversed);
+    let (here, one_id) = one.serve(reversed);
+    let ask = |from: Swarm, to: PeerId, number: u32| async move {
+        let question = vec![number.to_be_bytes().to_vec(); 64].concat();
+        let answer = from.request(to, question.clone()).await.unwrap();
+        assert_eq!(answer, reversed(question));
+    };
+    let all = async {
+        for start in (0..1000).step_by(20) {
+            let some = start..start + 20;
+            let there = some.clone().map(|number| ask(here.clone(), other_id, number));
+            let back = some.map(|number| ask(there_swarm(&there), one_id, number));
+            tokio::join!(join_all(there), join_all(back));
+        }
+    };
+    timeout(LONG, all).await.expect("the requests did not end");
+    let longest = vec![7; MAX_MESSAGE];
+    assert_eq!(here.request(other_id, longest.clone()).await, Ok(longest));
+    assert_eq!(here.request(other_id, Vec::new()).await, Ok(Vec::new()));
+    let peers = here.peers().await;
+    assert_eq!(peers.iter().map(|peer| peer.peer).collect::<Vec<_>>(), [other_id]);
+    eventually(|| async { here.peers().await[0].round_trip.is_some() }).await;
+}
+
+fn there_swarm(swarm: &Swarm) -> Swarm {
+    swarm.clone()
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_and_both_sides_are_told_what_to_compare() {
+    let (mine, theirs) = (key(), key());
+    let mut one = start(&mine, &alone()).await;
+    let mut other = start(&theirs, &alone()).await;
+    let refused = one.dial(&other).await.unwrap_err();
+    assert_eq!(refused, DialError::Refused(Why::KeyMismatch(mine.fingerprint())));
+    let text = refused.to_string();
+    assert!(text.contains("possible swarm key mismatch"), "{text}");
+    assert!(text.contains(&mine.fingerprint().to_string()), "{text}");
+    let here = one.refused().await;
+    assert_eq!((here.peer, here.address), (Some(other.id), Some(other.address.clone())));
+    let there = other.refused().await;
+    assert_eq!(there.why, Why::KeyMismatch(theirs.fingerprint()));
+    assert_eq!(there.peer, None, "who it was never got through");
+    assert!(one.swarm.peers().await.is_empty() && other.swarm.peers().await.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_answering_is_told_as_that_and_not_as_a_wrong_key() {
+    let one = start(&key(), &alone()).await;
+    let other = start(&key(), &alone()).await;
+    other.swarm.close().await;
+    let failed = one.dial(&other).await.unwrap_err();
+    assert!(matches!(&failed, DialError::Unreachable(text) if text.contains("refused")), "{failed}");
+    assert!(one.swarm.refusals().await.is_empty());
+    let nowhere = one.swarm.dial(other.id, vec!["/dns4/a.b/tcp/1".parse().unwrap()]);
+    let nobody = one.swarm.dial(PeerId::random(), vec!["/dns4/a.b/tcp/1".parse().unwrap()]);
+    assert!(nowhere.await.is_err());
+    assert_eq!(nobody.await, Err(DialError::NoAddress));
+}
+
+#[tokio::test]
+async fn another_peer_at_the_address_is_refused() {
+    let key = key();
+    let (one, other) = (start(&key, &alone()).await, start(&key, &alone()).await);
+    let wrong = one.swarm.dial(PeerId::random(), vec![other.address.clone()]).await;
+    assert_eq!(wrong, Err(DialError::Refused(Why::OtherPeer)));
+}
+
+#[tokio::test]
+async fn a_blocked_peer_is_cut_off_kept_out_and_let_in_again() {
+    let key = key();
+    let (mut one, mut other) = (start(&key, &alone()).await, start(&key, &alone()).await);
+    one.dial(&other).await.unwrap();
+    one.met(other.id).await;
+    one.swarm.block(other.id);
+    one.lost(other.id).await;
+    other.met(one.id).await;
+    other.lost(one.id).await;
+    let refused = other.dial(&one).await.unwrap_err();
+    assert_eq!(refused, DialError::Refused(Why::ByPeer));
+    let there = one.refused().await;
+    assert_eq!((there.peer, there.why), (Some(other.id), Why::Blocked));
+    // The peer does not take no for an answer, and is told of no more.
+    let insisting = other.dial(&one).await;
+    assert!(insisting.is_err());
+    let times = async || {
+        let refusals = one.swarm.refusals().await;
+        assert_eq!(refusals.len(), 1, "{refusals:?}");
+        refusals[0].times
+    };
+    assert!(times().await >= 2);
+    one.swarm.allow(other.id);
+    eventually(|| async { one.swarm.peers().await.len() == 1 }).await;
+    one.met(other.id).await;
+}
+
+#[tokio::test]
+async fn only_who_is_on_the_allow_list_is_let_in() {
+    let key = key();
+    let friend = Identity::generate();
+    let mut friend_peer = start_as(&friend, &key, &alone(), MAX_MESSAGE).await;
+    let options = Options { allowed: Some(vec![friend_peer.id]), ..alone() };
+    let mut guarded = start(&key, &options).await;
+    let stranger = start(&key, &alone()).await;
+    assert_eq!(stranger.dial(&guarded).await, Err(DialError::Refused(Why::ByPeer)));
+    let refusal = guarded.refused().await;
+    assert_eq!((refusal.peer, refusal.why), (Some(stranger.id), Why::NotAllowed));
+    assert_eq!(guarded.dial(&stranger).await, Err(DialError::Refused(Why::NotAllowed)));
+    friend_peer.dial(&guarded).await.unwrap();
+    guarded.met(friend_peer.id).await;
+    friend_peer.met(guarded.id).await;
+    guarded.swarm.allow(stranger.id);
+    guarded.met(stranger.id).await;
+}
+
+#[tokio::test]
+async fn more_peers_than_are_taken_are_refused() {
+    let key = key();
+    let mut full = start(&key, &Options { max_incoming: 1, ..alone() }).await;
+    let (first, second) = (start(&key, &alone()).await, start(&key, &alone()).await);
+    first.dial(&full).await.unwrap();
+    assert_eq!(second.dial(&full).await, Err(DialError::Refused(Why::ByPeer)));
+    let refusal = full.refused().await;
+    assert_eq!((refusal.peer, refusal.why), (Some(second.id), Why::Full));
+    // Its place is for whoever comes next.
+    first.swarm.close().await;
+    full.met(second.id).await;
+}
+
+#[tokio::test]
+async fn messages_over_the_cap_are_refused_on_either_side_and_the_connection_stays() {
+    let key = key();
+    let mut one = start(&key, &alone()).await;
+    // This one keeps to no cap.
+    let loose = start_as(&Identity::generate(), &key, &alone(), usize::MAX).await;
+    one.dial(&loose).await.unwrap();
+    one.met(loose.id).await;
+
+    let too_long = RequestError::TooLong(TooLong { bytes: MAX_MESSAGE + 1 });
+    assert_eq!(one.ask(loose.id, &vec![0; MAX_MESSAGE + 1]).await, Err(too_long));
+
+    // The handle checks too, so what is over the cap goes past it.
+    let Peer { swarm, events: mut there, id: loose_id, .. } = loose;
+    let one_id = one.id;
+    let (swarm, flood) = (swarm.clone(), async move {
+        swarm.request_unchecked(one_id, vec![0; MAX_MESSAGE + 1]).await
+    });
+    let failed = timeout(LONG, flood).await.unwrap().unwrap_err();
+    assert!(matches!(failed, RequestError::NoAnswer(_)), "{failed}");
+    let refusal = one.refused().await;
+    assert_eq!((refusal.peer, refusal.why), (Some(loose_id), Why::Malformed));
+
+    let (answer, ()) = tokio::join!(one.ask(loose_id, b"all of it"), async {
+        let answer = until(&mut there, |event| match event {
+            Event::Request { answer, .. } => Some(answer),
+            _ => None,
+        });
+        answer.await.send_unchecked(vec![0; MAX_MESSAGE + 1]);
+    });
+    assert!(matches!(answer, Err(RequestError::Malformed(_))), "{answer:?}");
+
+    // A dropped answer, and then one that works, on the same connection.
+    let (nothing, ()) = tokio::join!(one.ask(loose_id, b"?"), async {
+        until(&mut there, |event| matches!(event, Event::Request { .. }).then_some(())).await;
+    });
+    assert!(matches!(nothing, Err(RequestError::NoAnswer(_))), "{nothing:?}");
+    let (fine, ()) = tokio::join!(one.ask(loose_id, b"?"), async {
+        let answer = until(&mut there, |event| match event {
+            Event::Request { answer, .. } => Some(answer),
+            _ => None,
+        });
+        answer.await.send(b"!".to_vec()).unwrap();
+    });
+    assert_eq!(fine, Ok(b"!".to_vec()));
+    let refusals = one.swarm.refusals().await;
+    assert_eq!(refusals.iter().map(|refusal| refusal.times).sum::<u64>(), 2, "{refusals:?}");
+    drop(swarm);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_gets_no_more_than_a_bound_of_requests() {
+    let key = key();
+    let mut one = start(&key, &alone()).await;
+    let other = start(&key, &alone()).await;
+    assert_eq!(one.ask(other.id, b"?").await, Err(RequestError::NotConnected));
+    one.dial(&other).await.unwrap();
+    one.met(other.id).await;
+    let asked: Vec<_> = (0..behaviour::MAX_IN_FLIGHT)
+        .map(|_| {
+            let (swarm, id) = (one.swarm.clone(), other.id);
+            tokio::spawn(async move { swarm.request(id, vec![1]).await })
+        })
+        .collect();
+    eventually(|| async { other.events.len() > behaviour::MAX_IN_FLIGHT }).await;
+    assert_eq!(one.ask(other.id, b"?").await, Err(RequestError::Busy));
+    other.swarm.close().await;
+    for request in asked {
+        let failed = timeout(LONG, request).await.unwrap().unwrap().unwrap_err();
+        assert!(
+            matches!(failed, RequestError::Disconnected | RequestError::NoAnswer(_)),
+            "{failed}"
+        );
+    }
+}
+
+/// Where both dial at once, libp2p alone loses both connections in one of six tries.
+#[tokio::test]
+async fn of_fifty_simultaneous_dials_each_leads_to_a_connection_that_stays_and_works() {
+    let key = key();
+    let one_try = async |number: u32| {
+        let (mut one, mut other) = tokio::join!(start(&key, &alone()), start(&key, &alone()));
+        let (there, back) = tokio::join!(one.dial(&other), other.dial(&one));
+        assert_eq!((there, back), (Ok(()), Ok(())), "try {number}");
+        one.met(other.id).await;
+        other.met(one.id).await;
+        // One connection is left, and nobody saw the other one go.
+        eventually(|| async {
+            one.swarm.connections(other.id).await == 1
+                && other.swarm.connections(one.id).await == 1
+        })
+        .await;
+        let (id, one_id) = (other.id, one.id);
+        assert!(one.events.try_recv().is_err() && other.events.try_recv().is_err());
+        let (swarm, _) = other.serve(reversed);
+        assert_eq!(one.ask(id, b"abc").await, Ok(b"cba".to_vec()), "try {number}");
+        let (_one, _) = one.serve(reversed);
+        assert_eq!(swarm.request(one_id, b"abc".to_vec()).await, Ok(b"cba".to_vec()));
+    };
+    for start in (0..50).step_by(10) {
+        join_all((start..start + 10).map(one_try)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_is_seen_to_go_and_is_redialled_when_it_is_back_at_the_same_address() {
+    let key = key();
+    let identity = Identity::generate();
+    let mut one = start(&key, &alone()).await;
+    let mut other = start_as(&identity, &key, &alone(), MAX_MESSAGE).await;
+    one.dial(&other).await.unwrap();
+    one.met(other.id).await;
+    other.met(one.id).await;
+    for round in 0..3 {
+        let Peer { swarm, events, id, address } = other;
+        if round % 2 == 0 {
+            swarm.close().await;
+        } else {
+            // No leave taken: its runtime drops it.
+            drop((swarm, events));
+        }
+        one.lost(id).await;
+        let options = Options { listen: vec![address], ..alone() };
+        // Until the operating system gives the port back.
+        eventually(|| async { Swarm::start(&identity, &key, &options).is_ok() }).await;
+        one.lost_or_met(id).await;
+        other = start_again(&identity, &key, &options).await;
+        one.met(id).await;
+        assert_eq!(one.swarm.peers().await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn addresses_that_were_kept_lead_back_into_the_swarm_and_each_peer_tells_its_own() {
+    let key = key();
+    let mut one = start(&key, &alone()).await;
+    let known = vec![(one.id, vec![one.address.clone()])];
+    let mut other = start(&key, &Options { known, ..alone() }).await;
+    assert_eq!(other.met(one.id).await, [one.address.clone()]);
+    assert_eq!(one.met(other.id).await, [other.address.clone()], "learned from the peer itself");
+    assert_eq!(one.swarm.listening().await, [one.address.clone()]);
+}
+
+#[tokio::test]
+async fn no_more_peers_are_dialled_than_allowed_and_a_lost_one_is_replaced() {
+    let key = key();
+    let mut known = Vec::new();
+    let mut others = Vec::new();
+    for _ in 0..6 {
+        let other = start(&key, &alone()).await;
+        known.push((other.id, vec![other.address.clone()]));
+        others.push(other);
+    }
+    let mut one = start(&key, &Options { known, max_outgoing: 2, ..alone() }).await;
+    let mut first = BTreeSet::new();
+    for _ in 0..2 {
+        first.insert(
+            until(&mut one.events, |event| match event {
+                Event::Connected { peer, .. } => Some(peer),
+                _ => None,
+            })
+            .await,
+        );
+    }
+    assert_eq!(one.swarm.peers().await.len(), 2);
+    let gone = *first.first().unwrap();
+    others.iter().find(|other| other.id == gone).unwrap().swarm.close().await;
+    one.lost(gone).await;
+    let new = until(&mut one.events, |event| match event {
+        Event::Connected { peer, .. } => Some(peer),
+        _ => None,
+    });
+    assert!(!first.contains(&new.await));
+    assert_eq!(one.swarm.peers().await.len(), 2);
+}
+
+#[tokio::test]
+async fn on_suspicion_a_peer_is_disconnected_and_dialled_again() {
+    let key = key();
+    let (mut one, other) = (start(&key, &alone()).await, start(&key, &alone()).await);
+    one.dial(&other).await.unwrap();
+    one.met(other.id).await;
+    one.swarm.disconnect(other.id);
+    one.lost(other.id).await;
+    one.met(other.id).await;
+}
+
+#[tokio::test]
+async fn strangers_that_speak_garbage_or_nothing_are_counted_and_disturb_nobody() {
+    let key = key();
+    let mut one = start(&key, &alone()).await;
+    let port = one.address.to_string().rsplit('/').next().unwrap().parse::<u16>().unwrap();
+    let garbage: [&[u8]; 5] = [
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0; 24],
+        &[0xff; 4096],
+        b"\x13/multistream/1.0.0\n\x07/noise\n",
+    ];
+    for bytes in garbage {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        // It hangs up, with or without ceremony.
+        let _reset = timeout(LONG, stream.read_to_end(&mut rest)).await.expect("it keeps silent");
+    }
+    let refusal = one.refused().await;
+    assert_eq!((refusal.peer, refusal.why), (None, Why::KeyMismatch(key.fingerprint())));
+    eventually(|| async { one.swarm.refusals().await[0].times == 5 }).await;
+    let other = start(&key, &alone()).await;
+    other.dial(&one).await.unwrap();
+    one.met(other.id).await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_an_error_that_names_it() {
+    let key = key();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let listen = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()];
+    let error = Swarm::start(&Identity::generate(), &key, &Options { listen, ..alone() });
+    let text = error.err().unwrap().to_string();
+    assert!(text.contains(&port.to_string()) && text.contains("in use"), "{text}");
+}
+
+#[tokio::test]
+async fn a_closed_swarm_answers_everything_with_that() {
+    let key = key();
+    let one = start(&key, &alone()).await;
+    one.swarm.close().await;
+    assert_eq!(one.ask(PeerId::random(), b"?").await, Err(RequestError::Closed));
+    assert_eq!(one.swarm.dial(PeerId::random(), Vec::new()).await, Err(DialError::Closed));
+    one.swarm.close().await;
+    assert!(one.swarm.peers().await.is_empty());
+}
