@@ -15,6 +15,7 @@ use crate::swarm::Identity;
 
 use super::Node;
 use super::local::{self, Listener, LocalStream, NodeLock};
+use super::network::Place;
 
 /// How long a folder that is neither free nor answers is tried.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -154,12 +155,17 @@ async fn start(options: &Options, lock: NodeLock) -> Result<Node, AttachError> {
             );
         }
         let listener = Listener::open(folder, lock).map_err(io_error(folder))?;
-        Node::start(store, listener)
+        Node::start(store, listener, Place::new(folder.clone(), identity))
     });
-    match opened.await {
-        Ok(node) => node,
-        Err(panicked) => Err(AttachError::Thread(io::Error::other(panicked))),
+    let node = match opened.await {
+        Ok(node) => node?,
+        Err(panicked) => return Err(AttachError::Thread(io::Error::other(panicked))),
+    };
+    // Its own tasks are served all the same.
+    if let Err(error) = node.enter_swarm().await {
+        tracing::error!("this node is not in its swarm: {error}");
     }
+    Ok(node)
 }
 
 /// The folder's key, made if there is none.

@@ -15,6 +15,7 @@ use super::CallError;
 use super::attach::AttachError;
 use super::committer::{Committer, Fallback, Ticket};
 use super::local::Listener;
+use super::network::{Joined, Place};
 use super::session::{Hello, Session};
 use super::texts::Texts;
 use super::watch::{Watch, Watches};
@@ -45,6 +46,8 @@ pub(super) struct Core {
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) next_waiter: u64,
     pub(super) texts: Texts,
+    /// While this node is in a swarm.
+    pub(super) joined: Option<Joined>,
     /// Sessions that are attached, to attach them again if the core is taken up anew.
     pub(super) sessions: BTreeMap<Arc<str>, usize>,
     /// While the disk refuses.
@@ -75,6 +78,7 @@ struct Inner {
     /// Whether [`Core::failed`] is set, to be asked without the lock.
     failing: AtomicBool,
     listener: Listener,
+    place: Place,
     watches: Arc<Watches>,
 }
 
@@ -90,7 +94,11 @@ impl std::fmt::Debug for Node {
 
 impl Node {
     /// Takes up what the store has. Blocks while it reads.
-    pub(super) fn start(store: Store, listener: Listener) -> Result<Self, AttachError> {
+    pub(super) fn start(
+        store: Store,
+        listener: Listener,
+        place: Place,
+    ) -> Result<Self, AttachError> {
         let started = Instant::now();
         let reader = store.reader()?;
         let scheduler = take_up(&store, now_since(started))?;
@@ -100,6 +108,7 @@ impl Node {
             next_waiter: 0,
             texts: Texts::default(),
             sessions: BTreeMap::new(),
+            joined: None,
             failed: None,
             alarm: None,
         };
@@ -114,6 +123,7 @@ impl Node {
             failing: AtomicBool::new(false),
             listener,
             watches: Arc::default(),
+            place,
         }));
         let fallback = Box::new(Anew(Arc::downgrade(&node.0)));
         let committer = Committer::start(store, fallback).map_err(AttachError::Thread)?;
@@ -152,6 +162,7 @@ impl Node {
     /// later are not served. If a person asked for it, processes that were connected see that, and
     /// do not take over.
     pub async fn close(&self) {
+        self.close_swarm().await;
         {
             let _core = self.0.core.lock().await;
             self.0.closed.store(true, Ordering::Release);
@@ -164,6 +175,10 @@ impl Node {
         let asked = *self.0.stop.borrow();
         self.0.listener.close(asked);
         self.0.alarm.notify_one();
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.0.place
     }
 
     /// Syncs since the node started.
@@ -251,6 +266,9 @@ impl Node {
             core.texts.follow(change);
         }
         let ticket = self.committer().hand_over(changes);
+        if core.joined.is_some() {
+            self.send(core.scheduler.take_outgoing(), &ticket);
+        }
         for (give, claimed) in gifts {
             let payload = core.texts.payload(claimed.task.key);
             // A worker that went away in this very moment keeps the lease until its session ends.
@@ -308,6 +326,9 @@ impl Core {
         self.scheduler = take_up(store, now)?;
         for worker in self.sessions.keys() {
             self.scheduler.attach(now, worker, None);
+        }
+        if let Some(joined) = &self.joined {
+            joined.begin(&mut self.scheduler, now);
         }
         Ok(())
     }

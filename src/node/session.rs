@@ -77,6 +77,12 @@ impl Session {
         session
     }
 
+    /// The node that it is a session of.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.0.node
+    }
+
     /// The worker's id.
     #[must_use]
     pub fn worker(&self) -> &Arc<str> {

@@ -195,7 +195,10 @@ async fn nobody_answering_is_told_as_that_and_not_as_a_wrong_key() {
     let other = start(&key(), &alone()).await;
     other.swarm.close().await;
     let failed = one.dial(&other).await.unwrap_err();
-    assert!(matches!(&failed, DialError::Unreachable(text) if text.contains("refused")), "{failed}");
+    assert!(
+        matches!(&failed, DialError::Unreachable(text) if text.contains("refused")),
+        "{failed}"
+    );
     assert!(one.swarm.refusals().await.is_empty());
     let nowhere = one.swarm.dial(other.id, vec!["/dns4/a.b/tcp/1".parse().unwrap()]);
     let nobody = one.swarm.dial(PeerId::random(), vec!["/dns4/a.b/tcp/1".parse().unwrap()]);
@@ -287,9 +290,11 @@ async fn messages_over_the_cap_are_refused_on_either_side_and_the_connection_sta
     // The handle checks too, so what is over the cap goes past it.
     let Peer { swarm, events: mut there, id: loose_id, .. } = loose;
     let one_id = one.id;
-    let (swarm, flood) = (swarm.clone(), async move {
-        swarm.request_unchecked(one_id, vec![0; MAX_MESSAGE + 1]).await
-    });
+    let (swarm, flood) =
+        (
+            swarm.clone(),
+            async move { swarm.request_unchecked(one_id, vec![0; MAX_MESSAGE + 1]).await },
+        );
     let failed = timeout(LONG, flood).await.unwrap().unwrap_err();
     assert!(matches!(failed, RequestError::NoAnswer(_)), "{failed}");
     let refusal = one.refused().await;
@@ -360,8 +365,7 @@ async fn of_fifty_simultaneous_dials_each_leads_to_a_connection_that_stays_and_w
         other.met(one.id).await;
         // One connection is left, and nobody saw the other one go.
         eventually(|| async {
-            one.swarm.connections(other.id).await == 1
-                && other.swarm.connections(one.id).await == 1
+            one.swarm.connections(other.id).await == 1 && other.swarm.connections(one.id).await == 1
         })
         .await;
         let (id, one_id) = (other.id, one.id);

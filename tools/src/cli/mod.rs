@@ -21,6 +21,7 @@ mod p2p_workflow;
 mod render;
 mod shell;
 mod start;
+mod swarm;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use self::node::NodeCommand;
 use self::p2p_workflow::WorkflowCommand;
 use self::shell::{Completions, Man};
 pub use self::start::Doors;
+use self::swarm::SwarmCommand;
 use crate::client::{CallError, Client, ConnectError, Duplex};
 
 /// Share durable tasks between agents, people and machines, without a server.
@@ -109,6 +111,9 @@ enum Command {
     /// The process that serves a data directory
     #[command(subcommand)]
     Node(NodeCommand),
+    /// The machines that share their tasks
+    #[command(subcommand)]
+    Swarm(SwarmCommand),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page
@@ -167,6 +172,10 @@ async fn execute<S: Duplex + 'static>(
         Command::Mcp(McpCommand::Config(config)) => config.run(options),
         Command::Mcp(McpCommand::Instructions(instructions)) => instructions.run(),
         Command::Workflow(command) => {
+            let stream = connect(options, Attach::Any).await?;
+            command.run(&mut Client::attach(stream).await?).await
+        }
+        Command::Swarm(command) => {
             let stream = connect(options, Attach::Any).await?;
             command.run(&mut Client::attach(stream).await?).await
         }

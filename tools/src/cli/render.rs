@@ -76,16 +76,24 @@ pub(super) fn refused(text: &str) -> String {
 
 /// A table of tasks, one line each where the terminal is wide enough.
 pub(super) fn task_table(tasks: &[Value]) -> String {
-    let now = now();
     let columns = ["task_id", "workflow_id", "state", "priority", "attempt", "created_at", "name"];
+    table(columns, tasks)
+}
+
+pub(super) fn peer_table(peers: &[Value]) -> String {
+    table(["peer_id", "state", "connected", "round_trip_ms", "heard_at", "addresses"], peers)
+}
+
+fn table<const N: usize>(columns: [&str; N], rows: &[Value]) -> String {
+    let now = now();
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(columns.map(|key| label(key).to_uppercase()));
-    for task in tasks {
+    for row in rows {
         table.add_row(columns.map(|key| {
-            let cell = shown(key, &task[key], now).unwrap_or_default();
+            let cell = shown(key, &row[key], now).unwrap_or_default();
             clean(&cell).replace(['\n', '\t'], " ")
         }));
     }

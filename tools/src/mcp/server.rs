@@ -28,7 +28,7 @@ use super::progress::Reporter;
 use super::subscriptions::{self, Subscriptions};
 use super::wire::{FromWire, Notices};
 use super::{completion, prompts, resources};
-use crate::tools::{self, Answer, Report, commands};
+use crate::tools::{self, Answer, Report, commands, swarm};
 
 /// The prefix of the methods in which our own clients and this server tell each other more than the
 /// protocol has: who connects, and people's commands.
@@ -141,6 +141,11 @@ impl Server {
         match request.method.strip_prefix(OURS)? {
             "/requeue" => Some(commands::requeue(session, &params).await),
             "/reprioritize" => Some(commands::reprioritize(session, &params).await),
+            "/swarm/init" => Some(swarm::init(session().node()).await),
+            "/swarm/invite" => Some(swarm::invite(session().node()).await),
+            "/swarm/join" => Some(swarm::join(session().node(), &params).await),
+            "/swarm/peers" => Some(swarm::peers(session().node()).await),
+            "/swarm/leave" => Some(swarm::leave(session().node()).await),
             "/stop" => {
                 stop();
                 Some(Ok(commands::stopping()))

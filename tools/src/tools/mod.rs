@@ -13,6 +13,7 @@ mod mark_task_complete;
 mod scheduler_status;
 mod schema;
 mod submit_task;
+pub(crate) mod swarm;
 mod update_peer_state;
 pub(crate) mod views;
 

@@ -67,14 +67,14 @@ impl WorkflowCommand {
 
 /// How an answer is printed.
 #[derive(Debug, Args)]
-struct Format {
+pub(super) struct Format {
     /// Print the scheduler's answer as one JSON object, exactly
     #[arg(long)]
     json: bool,
 }
 
 impl Format {
-    fn print(
+    pub(super) fn print(
         &self,
         answer: &Answer,
         for_people: impl FnOnce(&Value) -> String,

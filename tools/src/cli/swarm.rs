@@ -1,0 +1,61 @@
+//! `swarm`: which machines share their tasks with this one.
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::Failure;
+use super::p2p_workflow::Format;
+use super::render::{self, Card};
+use crate::client::{Arguments, Client};
+
+/// What the requests begin with.
+const METHODS: &str = "ipfs-accelerate/swarm/";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SwarmCommand {
+    /// Make a swarm of this machine, for others to join
+    Init(Format),
+    /// Print the line that lets another machine join; it holds the swarm's key
+    Invite(Format),
+    /// Join the swarm of an invitation
+    Join {
+        /// What `swarm invite` printed
+        line: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show the machines of the swarm
+    Peers(Format),
+    /// Leave the swarm; the tasks stay
+    Leave(Format),
+}
+
+impl SwarmCommand {
+    pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
+        let arguments = Arguments::new();
+        let (method, arguments, format) = match self {
+            SwarmCommand::Init(format) => ("init", arguments, format),
+            SwarmCommand::Invite(format) => ("invite", arguments, format),
+            SwarmCommand::Join { line, format } => ("join", arguments.with("line", line), format),
+            SwarmCommand::Peers(format) => ("peers", arguments, format),
+            SwarmCommand::Leave(format) => ("leave", arguments, format),
+        };
+        let answer = client.request(&format!("{METHODS}{method}"), arguments).await?;
+        format.print(&answer, |answer| match method {
+            "init" => Card::new("This machine is a swarm now").fields(answer, &[]).into_text(),
+            // Alone on its line, to be copied or piped.
+            "invite" => format!("{}\n", answer["line"].as_str().unwrap_or_default()),
+            "join" => Card::new("Joined").fields(answer, &["peer_id", "reached"]).into_text(),
+            "leave" => Card::new("Left the swarm").into_text(),
+            _ => peers(answer),
+        })
+    }
+}
+
+fn peers(answer: &Value) -> String {
+    let peers = answer["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match peers {
+        [] => "No other machine is known yet. `swarm invite` prints what one needs.\n".to_owned(),
+        peers => render::peer_table(peers),
+    }
+}
