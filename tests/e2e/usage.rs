@@ -1,5 +1,7 @@
 //! What needs no node: help, completions, manual pages, wrong usage.
 
+use std::process::Command;
+
 use crate::harness::Home;
 
 const COMMANDS: [&[&str]; 20] = [
@@ -131,4 +133,31 @@ fn a_reader_that_leaves_early_ends_the_command_quietly() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
+}
+
+/// The generator's script looked for words that it never set, and completed files instead.
+#[test]
+fn bash_completes_commands_below_the_first_word() {
+    let home = Home::new();
+    let script = home.run(&["completions", "bash"]).stdout;
+    let complete = |words: &[&str]| {
+        let words = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>();
+        let tail = format!(
+            "\nCOMP_WORDS=({}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
+             _ipfs__accelerate ipfs-accelerate \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
+            words.join(" ")
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &(script.clone() + &tail)]);
+        let output = home.prepare(bash).output().expect("bash starts");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for (words, expected) in [
+        (vec!["ipfs-accelerate", "mc"], "mcp"),
+        (vec!["ipfs-accelerate", "mcp", "st"], "start"),
+        (vec!["ipfs-accelerate", "p2p-workflow", "sub"], "submit"),
+        (vec!["ipfs-accelerate", "mcp", "start", "--por"], "--port"),
+    ] {
+        assert_eq!(complete(&words).trim(), expected, "{words:?}");
+    }
 }

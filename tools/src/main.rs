@@ -63,6 +63,9 @@ async fn serve(options: &GlobalOptions, doors: &Doors) -> Result<(), ConnectErro
         false => None,
     };
     let way = Way::open(&options).await.map_err(cannot_open)?;
+    if let Some((_, said)) = &http {
+        anstream::eprint!("{said}");
+    }
     let stdio = async {
         let Some((reader, writer)) = stdio else {
             way.stop().cancelled().await;
@@ -73,7 +76,7 @@ async fn serve(options: &GlobalOptions, doors: &Doors) -> Result<(), ConnectErro
         served.map_err(cannot_open)
     };
     let http = async {
-        if let Some(door) = http {
+        if let Some((door, _)) = http {
             tokio::join!(door.serve(way.clone()), way.keep());
         }
     };
@@ -82,7 +85,12 @@ async fn serve(options: &GlobalOptions, doors: &Doors) -> Result<(), ConnectErro
     served
 }
 
-async fn listen(address: SocketAddr, doors: &Doors, folder: &Path) -> Result<Door, ConnectError> {
+/// Takes the port, and returns what is said once there is a node behind it.
+async fn listen(
+    address: SocketAddr,
+    doors: &Doors,
+    folder: &Path,
+) -> Result<(Door, String), ConnectError> {
     let guard = doors.guard(folder);
     let (guard, token) = guard.map_err(|error| ConnectError::CannotOpen(Box::new(error)))?;
     let refused = |error: std::io::Error| {
@@ -91,14 +99,14 @@ async fn listen(address: SocketAddr, doors: &Doors, folder: &Path) -> Result<Doo
     };
     let door = Door::bind(address, guard, doors.sse()).await.map_err(refused)?;
     let address = door.address().map_err(refused)?;
-    anstream::eprintln!("listening on http://{address}/mcp");
+    let mut said = format!("listening on http://{address}/mcp\n");
     if doors.sse() {
-        anstream::eprintln!("listening on http://{address}/sse");
+        said += &format!("listening on http://{address}/sse\n");
     }
     if let Some(path) = token {
-        anstream::eprintln!("clients send the token in {}", path.display());
+        said += &format!("clients send the token in {}\n", path.display());
     }
-    Ok(door)
+    Ok((door, said))
 }
 
 fn node_options(options: &GlobalOptions) -> Result<node::Options, ConnectError> {

@@ -13,7 +13,7 @@ use super::{Cli, Failure};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ipfs-accelerate completions bash > ~/.local/share/bash-completion/completions/ipfs-accelerate
+  source <(ipfs-accelerate completions bash)
   ipfs-accelerate completions zsh > ~/.zfunc/_ipfs-accelerate
   ipfs-accelerate completions fish > ~/.config/fish/completions/ipfs-accelerate.fish")]
 pub(super) struct Completions {
@@ -25,7 +25,10 @@ impl Completions {
     pub(super) fn run(self) -> String {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "ipfs-accelerate", &mut script);
-        String::from_utf8_lossy(&script).into_owned()
+        let script = String::from_utf8_lossy(&script).into_owned();
+        // The generator writes a hyphen in the program's name in two ways, and the script then
+        // looks for states that it never sets.
+        script.replace("ipfs__subcmd__accelerate", "ipfs__accelerate")
     }
 }
 

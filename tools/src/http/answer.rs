@@ -38,13 +38,12 @@ pub(super) fn message(status: StatusCode, message: Bytes) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], message).into_response()
 }
 
-/// A JSON-RPC error under a request's id, given as it was written. Without one it has none.
+/// A JSON-RPC error under a request's id, given as it was written; null where none is known, without
+/// which the official Python client does not show what the error says.
 pub(super) fn error(status: StatusCode, id: Option<&str>, code: ErrorCode, text: &str) -> Refused {
     let error = json!({"code": code.0, "message": text});
-    let body = match id {
-        Some(id) => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
-        None => format!(r#"{{"jsonrpc":"2.0","error":{error}}}"#),
-    };
+    let id = id.unwrap_or("null");
+    let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
     Refused(Box::new(message(status, body.into())))
 }
 

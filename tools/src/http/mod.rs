@@ -33,14 +33,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::StatusCode;
 use axum::http::header::ALLOW;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use rmcp::model::ErrorCode;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::answer::Refused;
 use self::guard::{Guard, HEALTH};
 use self::incoming::LARGE_BODIES;
 use self::modern::MAX_REQUESTS;
@@ -107,6 +109,22 @@ impl Door {
     }
 }
 
+async fn nothing_there(uri: Uri) -> Refused {
+    let text = match uri.path() {
+        "/sse" | sse::MESSAGES => {
+            "the older pair is not served here: use /mcp, or start the server with --transport sse"
+        }
+        _ => "there is nothing here: MCP is at /mcp",
+    };
+    answer::error(StatusCode::NOT_FOUND, None, ErrorCode::INVALID_REQUEST, text)
+}
+
+async fn no_such_method(uri: Uri) -> Refused {
+    let text = format!("{} does not take this method", uri.path());
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    answer::error(status, None, ErrorCode::INVALID_REQUEST, &text)
+}
+
 fn routes(shared: Arc<Shared>, guard: Guard, sse: bool) -> Router {
     // A stream that nobody reads would take the place of one that is read.
     let no_head = async || (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, POST, DELETE")]);
@@ -117,5 +135,6 @@ fn routes(shared: Arc<Shared>, guard: Guard, sse: bool) -> Router {
         routes =
             routes.route("/sse", get(sse::get).head(no_head)).route(sse::MESSAGES, post(sse::post));
     }
+    let routes = routes.fallback(nothing_there).method_not_allowed_fallback(no_such_method);
     routes.layer(from_fn_with_state(Arc::new(guard), Guard::admit)).with_state(shared)
 }

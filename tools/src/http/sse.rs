@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Extension;
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -108,10 +109,11 @@ pub(super) struct Address {
 pub(super) async fn post(
     State(door): State<Arc<Shared>>,
     Extension(principal): Extension<Principal>,
-    Query(address): Query<Address>,
+    address: Result<Query<Address>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    let Ok(Query(address)) = address else { return no_stream(None).into_response() };
     let find = || door.streams.find(&address.session_id, &principal.name);
     let Some(open) = find() else { return no_stream(None).into_response() };
     let incoming = match incoming(&door, &principal, &headers, body).await {
