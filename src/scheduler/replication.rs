@@ -194,6 +194,18 @@ impl P2PWorkflowScheduler {
         }
     }
 
+    /// Drops what was to be said of writes that have new names now, and where others were followed:
+    /// less is held than was believed.
+    pub(super) fn forget_peers_progress(&mut self, now: Now) {
+        self.end_pull(now);
+        let Some(replication) = &mut self.replication else { return };
+        replication.fresh.clear();
+        replication.outgoing.retain(Outgoing::may_leave_at_once);
+        replication.cursors.clear();
+        replication.connected.values_mut().for_each(|remote| remote.wants_pull = true);
+        replication.next_pull = now.monotonic;
+    }
+
     /// When [`P2PWorkflowScheduler::advance_replication`] has something to do.
     pub(super) fn next_replication(&self) -> Option<u64> {
         self.replication.as_ref().and_then(|replication| replication.next_deadline())

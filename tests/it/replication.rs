@@ -9,7 +9,7 @@ use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::scheduler::limits::{MAX_CARRIED, MAX_CARRIED_BYTES};
 use p2p_workflow_scheduler::scheduler::*;
 
-use crate::support::{COMMAND_LINE, Disk, S, at, caller, failed, task, timed};
+use crate::support::{COMMAND_LINE, Disk, S, at, caller, done, failed, task, timed};
 
 /// Random numbers from a seed: SplitMix64.
 #[derive(Clone)]
@@ -63,6 +63,8 @@ struct Peer {
     waiting: VecDeque<Waiting>,
     /// Counts restarts: what was sent to an earlier life does not arrive.
     life: u64,
+    /// Counts the actors that it wrote under.
+    epoch: u64,
     /// Tasks it was given, with their fences.
     held: Vec<(Arc<str>, u64)>,
 }
@@ -111,7 +113,7 @@ impl Net {
 
     fn add_peer(&mut self) {
         let name = name(self.peers.len());
-        let scheduler = self.start(&name, &Disk::default());
+        let scheduler = self.start(&name, 1, &Disk::default());
         self.peers.push(Peer {
             name,
             scheduler,
@@ -119,14 +121,15 @@ impl Net {
             texts: BTreeMap::new(),
             waiting: VecDeque::new(),
             life: 0,
+            epoch: 1,
             held: Vec::new(),
         });
     }
 
-    fn start(&mut self, peer: &str, disk: &Disk) -> P2PWorkflowScheduler {
+    fn start(&mut self, peer: &str, epoch: u64, disk: &Disk) -> P2PWorkflowScheduler {
         let mut random = Random(self.random.next());
         let jitter: Jitter = Box::new(move || random.next());
-        let mut scheduler = disk.restore_with(peer, at(self.now), jitter);
+        let mut scheduler = disk.restore_as(peer, &format!("{peer}/{epoch}"), at(self.now), jitter);
         scheduler.replicate(at(self.now), Run { number: at(self.now).wall, takes_work: true });
         scheduler
     }
@@ -260,7 +263,16 @@ impl Net {
             let (_, Flight { from, to, life, message }) = self.flights.pop_first().unwrap();
             let linked = self.linked(&from, to);
             if self.peers[to].life == life && linked {
-                self.peers[to].scheduler.receive(at(self.now), &from, message).unwrap();
+                let peer = &mut self.peers[to];
+                match peer.scheduler.receive(at(self.now), &from, message) {
+                    Ok(()) => {}
+                    Err(Refused::OwnWrites { .. }) => {
+                        peer.epoch += 1;
+                        let actor = format!("{}/{}", peer.name, peer.epoch);
+                        peer.scheduler.adopt_actor(at(self.now), &actor);
+                    }
+                    Err(refused) => panic!("{refused}"),
+                }
                 self.take_out(to, None);
             }
         } else if let Some((_, p)) = due {
@@ -308,7 +320,7 @@ impl Net {
             .collect();
         others.iter().for_each(|other| self.cut(p, *other));
         let (name, disk) = (self.peers[p].name.clone(), self.peers[p].disk.clone());
-        let scheduler = self.start(&name, &disk);
+        let scheduler = self.start(&name, self.peers[p].epoch, &disk);
         let peer = &mut self.peers[p];
         peer.scheduler = scheduler;
         peer.waiting.clear();
@@ -531,7 +543,7 @@ fn a_store_that_was_put_back_is_told_by_its_peers() {
     let backup = net.peers[0].disk.clone();
     net.submit(0, task("after"));
     net.sync(10 * S);
-    let mut restored = net.start("peer-0", &backup);
+    let mut restored = net.start("peer-0", 1, &backup);
     let other = name(1);
     restored.connected(at(net.now), &other);
     let record = net.peers[1].disk.records()["after"].clone();
@@ -551,6 +563,43 @@ fn a_store_that_was_put_back_is_told_by_its_peers() {
 }
 
 #[test]
+fn a_restored_store_takes_a_new_actor_and_nothing_of_either_life_is_lost() {
+    let mut net = Net::new(3, 11);
+    net.link_all();
+    net.submit(0, task("before"));
+    net.sync(20 * S);
+    let backup = net.peers[0].disk.clone();
+    for id in ["lost-1", "lost-2", "lost-3"] {
+        net.submit(0, task(id));
+    }
+    net.sync(20 * S);
+    (1..3).for_each(|other| net.cut(0, other));
+    net.peers[0].disk = backup;
+    net.crash(0);
+    // Under the names that the lost writes have.
+    net.submit(0, P2PTask { payload: Some("[1]".into()), ..task("since-1") });
+    let who = caller(COMMAND_LINE);
+    let claimed = net.peers[0].scheduler.claim(at(net.now), &who, &timed(600 * S)).unwrap();
+    net.take_out(0, None);
+    net.pass(S);
+    net.link_all();
+    net.sync(60 * S);
+    net.check();
+    assert_eq!(net.peers[0].epoch, 2);
+    let records = net.peers[0].disk.records();
+    assert_eq!(records.len(), 5, "of both lives: {:?}", records.keys());
+    let dots: BTreeSet<&Dot> = records.values().map(|record| &record.dot).collect();
+    assert_eq!(dots.len(), 5, "each write has a name of its own");
+    let fence = Some(claimed.fence);
+    let id = &claimed.task.task_id;
+    net.peers[0].scheduler.mark(at(net.now), &who, id, done(), fence).unwrap();
+    net.take_out(0, Some((id.to_string(), Class::Completed)));
+    net.crash(0);
+    net.sync(60 * S);
+    net.check();
+}
+
+#[test]
 fn what_no_peer_says_is_refused_and_changes_nothing() {
     let mut net = Net::new(2, 8);
     net.link(0, 1);
@@ -559,7 +608,7 @@ fn what_no_peer_says_is_refused_and_changes_nothing() {
     net.pass(S);
     let records = net.peers[0].disk.records();
     let carried = |id: &str| Carried { record: records[id].clone(), payload: None, result: None };
-    let mut receiver = net.start("receiver", &Disk::default());
+    let mut receiver = net.start("receiver", 1, &Disk::default());
     let from = name(0);
     let mut say = |message: Message| {
         let answer = receiver.receive(at(2 * S), &from, message);
@@ -573,7 +622,7 @@ fn what_no_peer_says_is_refused_and_changes_nothing() {
         "there is no connection to that peer"
     );
 
-    let mut receiver = net.start("receiver", &Disk::default());
+    let mut receiver = net.start("receiver", 1, &Disk::default());
     receiver.connected(at(2 * S), &from);
     let mut say = |message: Message| {
         let answer = receiver.receive(at(2 * S), &from, message);
