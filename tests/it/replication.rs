@@ -86,6 +86,8 @@ struct Net {
     weather: Weather,
     acknowledged: BTreeMap<String, Class>,
     pages: Vec<usize>,
+    /// How far the clocks of peers that start now were put back.
+    put_back: u64,
 }
 
 fn name(index: usize) -> Arc<str> {
@@ -104,6 +106,7 @@ impl Net {
             weather: FAIR,
             acknowledged: BTreeMap::new(),
             pages: Vec::new(),
+            put_back: 0,
         };
         for _ in 0..peers {
             net.add_peer();
@@ -130,7 +133,8 @@ impl Net {
         let mut random = Random(self.random.next());
         let jitter: Jitter = Box::new(move || random.next());
         let mut scheduler = disk.restore_as(peer, &format!("{peer}/{epoch}"), at(self.now), jitter);
-        scheduler.replicate(at(self.now), Run { number: at(self.now).wall, takes_work: true });
+        let number = at(self.now).wall - self.put_back;
+        scheduler.replicate(at(self.now), Run { number, takes_work: true });
         scheduler
     }
 
@@ -335,7 +339,12 @@ impl Net {
         let who = caller(COMMAND_LINE);
         match self.random.below(10) {
             0..3 => {
-                let payload = self.random.percent(50).then(|| format!("[{}]", self.random.next()));
+                let payload = match self.random.below(8) {
+                    0..3 => None,
+                    // Few of these fill a page.
+                    3 => Some(format!("\"{}\"", "x".repeat(200_000))),
+                    _ => Some(format!("[{}]", self.random.next())),
+                };
                 let max_attempts = self.random.below(3) as u32;
                 self.submit(p, P2PTask { payload, max_attempts, ..task(&task_id) });
             }
@@ -466,6 +475,21 @@ fn records_and_heartbeats_go_along_a_chain() {
 }
 
 #[test]
+fn a_peer_that_starts_again_with_its_clock_put_back_is_believed_to_be_alive() {
+    let mut net = Net::new(2, 12);
+    net.link(0, 1);
+    net.submit(0, task("before"));
+    net.pass(30 * S);
+    net.put_back = 3_600 * S;
+    net.crash(0);
+    net.submit(0, task("after"));
+    net.pass(60 * S);
+    assert_eq!(net.peers[1].scheduler.liveness(&name(0)), Some(Liveness::Alive));
+    net.sync(20 * S);
+    net.check();
+}
+
+#[test]
 fn an_empty_peer_catches_up_in_pages_and_goes_on_where_it_stopped() {
     const TASKS: usize = 10_000;
     let mut net = Net::new(1, 3);
@@ -476,6 +500,7 @@ fn an_empty_peer_catches_up_in_pages_and_goes_on_where_it_stopped() {
     net.add_peer();
     net.link(0, 1);
     while net.pages.len() < 8 {
+        assert!(net.now < 60 * S, "it pulls in pages");
         net.pass(1);
     }
     net.cut(0, 1);
