@@ -73,7 +73,7 @@ pub struct Roots {
 /// A place in the order of a responder's own changes, in one run of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The run; another one numbers its changes anew.
+    /// Names the run; another one numbers its changes anew.
     pub run: u64,
     /// The number of a change.
     pub number: u64,
@@ -82,7 +82,7 @@ pub struct Cursor {
 /// The name of a pull, so that answers to an older one are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullId {
-    /// The run of the requester.
+    /// Names the requester's run.
     pub run: u64,
     /// Which of its pulls.
     pub number: u64,

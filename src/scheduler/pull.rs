@@ -56,7 +56,7 @@ impl P2PWorkflowScheduler {
         }
         let peer = differing[below((self.jitter)(), differing.len())].clone();
         replication.pulls += 1;
-        let id = PullId { run: replication.run.number, number: replication.pulls };
+        let id = PullId { run: replication.nonce, number: replication.pulls };
         let after = replication.cursors.get(&peer).copied();
         let have = Arc::new(self.have.clone());
         replication.pull = Some(Pull { peer, id, have, after, gives_up_at: 0 });
@@ -172,7 +172,7 @@ impl P2PWorkflowScheduler {
     ) -> Result<(), Refused> {
         self.check_have(&request.have)?;
         let Some(replication) = &self.replication else { return Ok(()) };
-        let run = replication.run.number;
+        let run = replication.nonce;
         let PullRequest { pull, have, after } = request;
         let mut page = PullPage {
             pull,
@@ -182,7 +182,8 @@ impl P2PWorkflowScheduler {
             last: None,
         };
         let mut sources = Vec::new();
-        if page.cursor.run != run {
+        if page.cursor.run != run || page.cursor.number > replication.order.last() {
+            // Not a place in this run: the requester begins anew.
             page.cursor = Cursor { run, number: 0 };
         } else {
             let knows = |(actor, counter): (&Arc<str>, &u64)| {

@@ -52,8 +52,8 @@ use super::refused::{Refused, is_name};
 /// One life of this process as its peers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// A number that no earlier run of this peer had, at best a larger one: the milliseconds since
-    /// the Unix epoch at its start will do.
+    /// A number that no earlier run of this peer had, a larger one where that can be: the
+    /// milliseconds since the Unix epoch at its start will do.
     pub number: u64,
     /// Whether this peer runs tasks. One that does not is never an owner.
     pub takes_work: bool,
@@ -71,7 +71,10 @@ pub(super) struct Remote {
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct Replication {
-    pub(super) run: Run,
+    run: Run,
+    /// Names this run where a place in the order of its changes is named: drawn at random as well,
+    /// so that a clock that was put back cannot make two runs alike.
+    pub(super) nonce: u64,
     /// The run's number, or more where a peer remembers a larger one.
     incarnation: u64,
     beats: u64,
@@ -105,8 +108,10 @@ impl Replication {
 impl P2PWorkflowScheduler {
     /// Begins to replicate. Called once in a run, before the first connection.
     pub fn replicate(&mut self, now: Now, run: Run) {
+        let nonce = run.number ^ (self.jitter)();
         self.replication = Some(Box::new(Replication {
             run,
+            nonce,
             incarnation: run.number,
             beats: 0,
             next_beat: now.monotonic,

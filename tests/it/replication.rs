@@ -8,8 +8,9 @@ use std::sync::Arc;
 use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::scheduler::limits::{MAX_CARRIED, MAX_CARRIED_BYTES};
 use p2p_workflow_scheduler::scheduler::*;
+use serde_json::Value;
 
-use crate::support::{COMMAND_LINE, Disk, S, at, caller, done, failed, task, timed};
+use crate::support::{COMMAND_LINE, Disk, S, at, caller, done, failed, task, timed, views};
 
 /// Random numbers from a seed: SplitMix64.
 #[derive(Clone)]
@@ -86,6 +87,8 @@ struct Net {
     weather: Weather,
     acknowledged: BTreeMap<String, Class>,
     pages: Vec<usize>,
+    /// Some of what was said, where that is looked at.
+    heard: Option<Vec<Message>>,
     /// How far the clocks of peers that start now were put back.
     put_back: u64,
 }
@@ -106,6 +109,7 @@ impl Net {
             weather: FAIR,
             acknowledged: BTreeMap::new(),
             pages: Vec::new(),
+            heard: None,
             put_back: 0,
         };
         for _ in 0..peers {
@@ -230,6 +234,7 @@ impl Net {
 
     /// A message is of bounded size, and is the same when it was written and read.
     fn look_at(&mut self, message: &Message) {
+        self.heard.iter_mut().for_each(|heard| heard.push(message.clone()));
         let records = match &message.content {
             Content::Push { records, .. } => records,
             Content::PullPage(page) => {
@@ -666,6 +671,73 @@ fn what_no_peer_says_is_refused_and_changes_nothing() {
     assert_eq!(say(push(vec![carried("with-payload")])), (Ok(()), 0), "its text is not here");
     assert_eq!(say(push(vec![carried("good")])), (Ok(()), 1));
     assert_eq!(say(push(vec![carried("good")])), (Ok(()), 0), "it is known");
+}
+
+/// Puts something else in one random place of a message.
+fn spoil(value: &mut Value, random: &mut Random) {
+    match value {
+        Value::Array(items) if !items.is_empty() => {
+            let chosen = random.below(items.len() as u64) as usize;
+            match random.percent(10) {
+                true => items.push(items[chosen].clone()),
+                false => spoil(&mut items[chosen], random),
+            }
+        }
+        Value::Object(fields) if !fields.is_empty() => {
+            let chosen = random.below(fields.len() as u64) as usize;
+            spoil(fields.values_mut().nth(chosen).unwrap(), random);
+        }
+        Value::Number(_) => {
+            let any = [0, 1, 2, 3, 255, 1 << 31, u64::from(u32::MAX), 1 << 53, u64::MAX];
+            *value = any[random.below(any.len() as u64) as usize].into();
+        }
+        Value::String(_) => {
+            let any = ["", "task-1", "peer-0", "peer-0/1", "receiver", "receiver/1", "\u{0}"];
+            let phases = ["Live", "Completed", "Cancelled", "Pending", "Leased", "Failed"];
+            let any = [&any[..], &phases[..]].concat();
+            *value = any[random.below(any.len() as u64) as usize].into();
+        }
+        _ => *value = Value::Null,
+    }
+}
+
+#[test]
+fn spoilt_messages_never_bring_a_peer_down() {
+    let mut net = Net::new(2, 13);
+    net.heard = Some(Vec::new());
+    net.link(0, 1);
+    for _ in 0..60 {
+        let (p, task_id) = (net.random.below(2) as usize, net.random.below(8));
+        net.act(p, format!("task-{task_id}"));
+        net.pass(200);
+    }
+    let heard = net.heard.take().unwrap();
+    let written: Vec<Value> = heard.iter().map(|it| serde_json::to_value(it).unwrap()).collect();
+    let mut random = Random(13);
+    let mut receiver = net.start("receiver", 1, &Disk::default());
+    receiver.connected(at(net.now), &name(0));
+    let (mut refused, mut taken) = (0, 0);
+    for round in 0..6_000 {
+        let mut value = written[random.below(written.len() as u64) as usize].clone();
+        (0..1 + random.below(3)).for_each(|_| spoil(&mut value, &mut random));
+        let Ok(message) = serde_json::from_value::<Message>(value) else { continue };
+        let now = at(net.now + round);
+        match receiver.receive(now, &name(0), message) {
+            Ok(()) => taken += 1,
+            Err(_refused) => refused += 1,
+        }
+        receiver.advance(now);
+        if let Ok(claimed) = receiver.claim(now, &caller("worker"), &timed(2 * S)) {
+            let (id, fence) = (&claimed.task.task_id, Some(claimed.fence));
+            receiver.mark(now, &caller("worker"), id, failed(), fence).unwrap();
+        }
+        receiver.take_changes();
+        receiver.take_outgoing();
+        if round % 100 == 0 {
+            views(&receiver, now);
+        }
+    }
+    assert!(refused > 500 && taken > 500, "{refused} refused, {taken} taken");
 }
 
 #[test]
