@@ -31,6 +31,9 @@
 //! * **A pull goes on where the last one stopped**, not only within a pull: the place in a peer's
 //!   order of changes is remembered for that peer's run, since all up to it is held. So peers that
 //!   are nearly in sync look at what changed, not at a million tasks.
+//! * **Peers in sync have equal sums of their records' names too**, not only equal vectors: a record
+//!   beyond a gap that nobody can fill any more, since its writer died, shows in no vector, and would
+//!   stay where it is.
 //! * **A push carries the counters of the shown clock that rose with it**, or peers would hold the
 //!   same tasks and show different clocks until their next pull.
 //! * **A push leaves out texts that its change did not bring.** A receiver that lacks one leaves the

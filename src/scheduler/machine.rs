@@ -351,7 +351,8 @@ impl P2PWorkflowScheduler {
             result,
         };
         if let Some(replication) = &mut self.replication {
-            replication.kept(&change);
+            let before = self.table.get(key).map(|entry| &entry.record.dot);
+            replication.kept(&change, before);
         }
         self.changes.tasks.push(change);
     }

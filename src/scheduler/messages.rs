@@ -68,6 +68,9 @@ pub struct Roots {
     pub have: Hash256,
     /// Of the shown clock.
     pub clock: Hash256,
+    /// Of the names of all records that are held, summed up: differs where a record lies beyond a
+    /// gap in one peer's vector, which the vectors do not tell.
+    pub records: u64,
 }
 
 /// A place in the order of a responder's own changes, in one run of it.

@@ -23,8 +23,8 @@
 //!   random; whoever takes one in from a push and did not know it sends it on likewise. A push
 //!   carries the texts that its change brought; a receiver that lacks others leaves the record to
 //!   its next pull. Nobody resends a push: what is lost comes by a pull.
-//! * **Pull** (rule 8): one at a time, from a peer whose roots differ from this peer's, at connect
-//!   and at an interval with jitter. The responder keeps nothing of it: the request says up to where
+//! * **Pull** (rule 8): one at a time, from a peer whose roots differ from this peer's, once they are
+//!   known and at an interval with jitter. The responder keeps nothing of it: the request says up to where
 //!   the requester has followed the order of its changes, in which run, so that a pull goes on where
 //!   an earlier one stopped, and one that finds little new looks at little.
 //! * **Heartbeats** go to every connected peer and carry those that were heard of others.
@@ -64,8 +64,16 @@ pub struct Run {
 pub(super) struct Remote {
     /// As its last heartbeat said.
     pub(super) roots: Option<Roots>,
-    /// Whether to pull from it, whatever its roots.
+    /// Whether to pull from it before others: it has just been connected, or a record of its push
+    /// lacked a text.
     pub(super) wants_pull: bool,
+}
+
+impl Remote {
+    /// Whether it is known to hold something else than what has these roots.
+    pub(super) fn differs_from(&self, roots: Roots) -> bool {
+        self.roots.is_some_and(|theirs| theirs != roots)
+    }
 }
 
 /// See the module's page.
@@ -86,6 +94,8 @@ pub(super) struct Replication {
     pub(super) pull: Option<Pull>,
     pub(super) pulls: u64,
     pub(super) order: ChangeOrder,
+    /// See [`Roots::records`].
+    pub(super) records: u64,
     /// The heartbeats of others that were passed on last.
     passed_on: BTreeMap<Arc<str>, Heartbeat>,
     pub(super) fresh: Vec<Fresh>,
@@ -121,6 +131,11 @@ impl P2PWorkflowScheduler {
             pull: None,
             pulls: 0,
             order: ChangeOrder::of(self.table.first_key(), self.table.keys_after(None)),
+            records: self
+                .table
+                .keys_after(None)
+                .map(|key| self.table.entry(key).record.dot.fingerprint())
+                .fold(0, u64::wrapping_add),
             passed_on: BTreeMap::new(),
             fresh: Vec::new(),
             fresh_clock: BTreeMap::new(),
@@ -135,11 +150,9 @@ impl P2PWorkflowScheduler {
         if *peer == self.peer || replication.connected.contains_key(peer) {
             return;
         }
-        let remote = Remote { roots: None, wants_pull: true };
-        replication.connected.insert(peer.clone(), remote);
+        replication.connected.insert(peer.clone(), Remote::default());
         self.members.changed = true;
         replication.next_beat = now.monotonic;
-        replication.next_pull = now.monotonic;
     }
 
     /// The connection to a member dropped: it is suspect at once.
@@ -183,10 +196,11 @@ impl P2PWorkflowScheduler {
         std::mem::take(&mut replication.outgoing)
     }
 
-    /// One hash that stands for each of this peer's vectors.
+    /// What stands for each of this peer's vectors, and for its records once it replicates.
     #[must_use]
     pub fn roots(&self) -> Roots {
-        Roots { have: vector_root(&self.have), clock: self.clock.head() }
+        let records = self.replication.as_ref().map_or(0, |replication| replication.records);
+        Roots { have: vector_root(&self.have), clock: self.clock.head(), records }
     }
 
     /// Whether all connected peers said that they hold what this one does.
@@ -275,7 +289,11 @@ impl P2PWorkflowScheduler {
         {
             // Whether all are in sync is shown.
             self.members.changed |= remote.roots != Some(beats.roots);
-            remote.roots = Some(beats.roots);
+            if remote.roots.replace(beats.roots).is_none() {
+                // It has just been connected.
+                remote.wants_pull = true;
+                replication.next_pull = now.monotonic;
+            }
         }
         self.heartbeat(now, from, beats.own);
         for (peer, beat) in beats.heard {

@@ -469,7 +469,10 @@ fn records_and_heartbeats_go_along_a_chain() {
     let mut net = Net::new(4, 2);
     (0..3).for_each(|p| net.link(p, p + 1));
     net.submit(0, task("t"));
-    net.sync(20 * S);
+    net.sync(60 * S);
+    net.submit(3, task("another"));
+    net.pass(30);
+    assert!(net.is_in_sync(), "pushed on from link to link");
     net.pass(60 * S);
     let far = net.peers[0].scheduler.liveness(&name(3));
     assert_eq!(far, Some(Liveness::Alive), "though it is three links away");
@@ -763,26 +766,52 @@ fn an_old_page_changes_nothing() {
 }
 
 #[test]
-fn a_failed_attempt_whose_result_a_push_left_out_still_comes_with_it() {
+fn a_claim_that_names_a_result_which_was_lost_comes_by_a_pull_with_it() {
     let mut net = Net::new(2, 10);
-    net.submit(0, task("t"));
-    let now = at(net.now);
-    let who = caller(COMMAND_LINE);
-    let claimed = net.peers[0].scheduler.claim(now, &who, &timed(60 * S)).unwrap();
-    let mark = Mark::Failed { error: None, result: Some("[7]".into()), retry: true };
-    net.peers[0].scheduler.mark(now, &who, "t", mark, Some(claimed.fence)).unwrap();
-    net.take_out(0, None);
     net.link(0, 1);
-    net.pass(5 * S);
-    let now = at(net.now);
-    // The push of this claim names a result that was reported before.
-    let claimed = net.peers[0].scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    net.submit(0, task("t"));
+    net.sync(20 * S);
+    net.weather.loss = 100;
+    let who = caller(COMMAND_LINE);
+    net.pass(70 * S); // whoever owns it
+    let claimed = net.peers[0].scheduler.claim(at(net.now), &who, &timed(60 * S)).unwrap();
+    let mark = Mark::Failed { error: None, result: Some("[7]".into()), retry: true };
+    net.peers[0].scheduler.mark(at(net.now), &who, "t", mark, Some(claimed.fence)).unwrap();
     net.take_out(0, None);
+    net.pass(70 * S);
+    net.weather.loss = 0;
+    net.peers[0].scheduler.claim(at(net.now), &who, &timed(60 * S)).unwrap();
+    net.take_out(0, None);
+    net.pass(20);
+    let before = &net.peers[1].disk.records()["t"];
+    assert_eq!(before.epoch, 1, "the push of the claim alone is not enough");
     net.sync(30 * S);
     net.check();
-    let fence = Some(claimed.fence);
-    net.peers[0].scheduler.mark(at(net.now), &who, "t", failed(), fence).unwrap();
-    net.take_out(0, None);
+}
+
+#[test]
+fn a_record_beyond_a_gap_that_its_writer_can_no_longer_fill_reaches_everybody() {
+    let mut net = Net::new(3, 14);
+    net.link(0, 1);
+    net.link(1, 2);
+    net.submit(0, task("known"));
     net.sync(30 * S);
+    net.cut(1, 2);
+    net.weather.loss = 100;
+    net.submit(0, task("lost with its writer"));
+    net.pass(50);
+    net.weather.loss = 0;
+    net.submit(0, task("beyond the gap"));
+    net.pass(50);
+    net.cut(0, 1);
+    net.peers.remove(0);
+    net.links = BTreeSet::new();
+    assert!(net.peers[0].disk.records().contains_key("beyond the gap"));
+    assert_eq!(net.peers[0].scheduler.have(), net.peers[1].scheduler.have());
+    net.acknowledged.remove("lost with its writer");
+    net.link(0, 1);
+    net.sync(30 * S);
+    net.pass(30 * S);
+    assert!(net.peers[1].disk.records().contains_key("beyond the gap"));
     net.check();
 }
