@@ -126,7 +126,8 @@ pub struct Vectors {
     pub clock: BTreeMap<String, u64>,
 }
 
-/// A message to be sent. See [`replication`](super::Message) for when it may leave.
+/// A message to be sent: see [`take_outgoing`](super::P2PWorkflowScheduler::take_outgoing) for when it
+/// may leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// To this connected peer.

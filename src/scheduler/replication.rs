@@ -185,7 +185,8 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    /// Takes out what is to be sent. See the module's page for when it may leave.
+    /// Takes out what is to be sent. It may leave when all changes that were taken out before are on
+    /// disk; a heartbeat at once. A page's texts are filled in first ([`Outgoing::fill`]).
     ///
     /// # Panics
     /// If there are changes that were not taken out: they must be on disk first.
