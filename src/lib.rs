@@ -28,6 +28,18 @@
 //!   nothing. A lease on time (`lease_seconds`, and every lease of the command line) has one.
 //! * **The priority in force stands beside the spec**, which never changes: a submission repeated
 //!   after a change of priority is still the same submission.
+//! * **A pull goes on where the last one stopped**, not only within a pull: the place in a peer's
+//!   order of changes is remembered for that peer's run, since all up to it is held. So peers that
+//!   are nearly in sync look at what changed, not at a million tasks.
+//! * **Peers in sync have equal sums of their records' names too**, not only equal vectors: a record
+//!   beyond a gap that nobody can fill any more, since its writer died, shows in no vector, and would
+//!   stay where it is.
+//! * **A push carries the counters of the shown clock that rose with it**, or peers would hold the
+//!   same tasks and show different clocks until their next pull.
+//! * **A push leaves out texts that its change did not bring.** A receiver that lacks one leaves the
+//!   record to its next pull, which always has them, so nobody ever holds a record without its texts.
+//! * **Heartbeats are passed on** to peers that are not connected to the member, else the tasks of a
+//!   member behind another one would be taken over from it.
 //! * **Payloads and results stay on disk.** The core holds hashes, so that a million waiting tasks
 //!   fit in 600 MB.
 

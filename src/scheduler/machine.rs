@@ -66,6 +66,8 @@ pub struct P2PWorkflowScheduler {
     pub(super) config: Config,
     pub(super) peer: Arc<str>,
     pub(super) actor: Arc<str>,
+    /// The actor's last write when this scheduler was made.
+    pub(super) opened_at: u64,
     pub(super) clock: MerkleClock,
     pub(super) have: BTreeMap<Arc<str>, u64>,
     pub(super) members: Members,
@@ -129,6 +131,7 @@ impl P2PWorkflowScheduler {
         let mut scheduler = P2PWorkflowScheduler {
             config,
             actor: actor.into(),
+            opened_at: kept.have.get(actor).copied().unwrap_or(0),
             clock,
             have: kept.have,
             members: Members::new(peer.clone()),
@@ -348,7 +351,8 @@ impl P2PWorkflowScheduler {
             result,
         };
         if let Some(replication) = &mut self.replication {
-            replication.kept(&change);
+            let before = self.table.get(key).map(|entry| &entry.record.dot);
+            replication.kept(&change, before);
         }
         self.changes.tasks.push(change);
     }

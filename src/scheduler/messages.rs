@@ -68,12 +68,15 @@ pub struct Roots {
     pub have: Hash256,
     /// Of the shown clock.
     pub clock: Hash256,
+    /// Of the names of all records that are held, summed up: differs where a record lies beyond a
+    /// gap in one peer's vector, which the vectors do not tell.
+    pub records: u64,
 }
 
 /// A place in the order of a responder's own changes, in one run of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The run; another one numbers its changes anew.
+    /// Names the run; another one numbers its changes anew.
     pub run: u64,
     /// The number of a change.
     pub number: u64,
@@ -82,7 +85,7 @@ pub struct Cursor {
 /// The name of a pull, so that answers to an older one are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullId {
-    /// The run of the requester.
+    /// Names the requester's run.
     pub run: u64,
     /// Which of its pulls.
     pub number: u64,
@@ -123,7 +126,8 @@ pub struct Vectors {
     pub clock: BTreeMap<String, u64>,
 }
 
-/// A message to be sent. See [`replication`](super::Message) for when it may leave.
+/// A message to be sent: see [`take_outgoing`](super::P2PWorkflowScheduler::take_outgoing) for when it
+/// may leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
     /// To this connected peer.

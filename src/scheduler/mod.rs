@@ -15,6 +15,7 @@
 //!             push  pull  change_order
 //! ```
 
+mod actor;
 mod bit_slices;
 mod calls;
 mod change_order;

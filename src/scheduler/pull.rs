@@ -44,19 +44,22 @@ impl P2PWorkflowScheduler {
 
     /// Pulls from one of the connected peers that may hold what this one lacks.
     fn begin_pull(&mut self, now: Now) {
-        let roots = Some(self.roots());
+        let roots = self.roots();
         let Some(replication) = &mut self.replication else { return };
         let connected = replication.connected.iter();
-        let differing: Vec<&Arc<str>> = connected
-            .filter(|(_, remote)| remote.wants_pull || remote.roots != roots)
-            .map(|(peer, _)| peer)
+        let mut differing: Vec<(&Arc<str>, bool)> = connected
+            .filter(|(_, remote)| remote.differs_from(roots))
+            .map(|(peer, remote)| (peer, remote.wants_pull))
             .collect();
+        if differing.iter().any(|(_, wants_pull)| *wants_pull) {
+            differing.retain(|(_, wants_pull)| *wants_pull);
+        }
         if differing.is_empty() {
             return self.plan_pull(now);
         }
-        let peer = differing[below((self.jitter)(), differing.len())].clone();
+        let peer = differing[below((self.jitter)(), differing.len())].0.clone();
         replication.pulls += 1;
-        let id = PullId { run: replication.run.number, number: replication.pulls };
+        let id = PullId { run: replication.nonce, number: replication.pulls };
         let after = replication.cursors.get(&peer).copied();
         let have = Arc::new(self.have.clone());
         replication.pull = Some(Pull { peer, id, have, after, gives_up_at: 0 });
@@ -155,11 +158,13 @@ impl P2PWorkflowScheduler {
         }
         self.merge_clock(&last.clock);
         self.end_pull(now);
+        let roots = self.roots();
         let Some(replication) = &mut self.replication else { return };
         if let Some(remote) = replication.connected.get_mut(from) {
             remote.wants_pull = false;
         }
-        if replication.connected.values().any(|remote| remote.wants_pull) {
+        let mut others = replication.connected.values();
+        if others.any(|remote| remote.wants_pull && remote.differs_from(roots)) {
             replication.next_pull = now.monotonic;
         }
     }
@@ -172,7 +177,7 @@ impl P2PWorkflowScheduler {
     ) -> Result<(), Refused> {
         self.check_have(&request.have)?;
         let Some(replication) = &self.replication else { return Ok(()) };
-        let run = replication.run.number;
+        let run = replication.nonce;
         let PullRequest { pull, have, after } = request;
         let mut page = PullPage {
             pull,
@@ -182,20 +187,12 @@ impl P2PWorkflowScheduler {
             last: None,
         };
         let mut sources = Vec::new();
-        if page.cursor.run != run {
+        if page.cursor.run != run || page.cursor.number > replication.order.last() {
+            // Not a place in this run: the requester begins anew.
             page.cursor = Cursor { run, number: 0 };
-        } else {
-            let knows = |(actor, counter): (&Arc<str>, &u64)| {
-                have.get(actor).is_some_and(|known| known >= counter)
-            };
-            // Where there is nothing to learn of, nothing is looked for, and the cursor stays: a
-            // record beyond a gap in this peer's own vector is not known to be there.
-            if self.have.iter().all(knows)
-                || self.fill_page(replication, &have, &mut page, &mut sources)
-            {
-                let clock = self.clock.vector().clone();
-                page.last = Some(Vectors { have: self.have.clone(), clock });
-            }
+        } else if self.fill_page(replication, &have, &mut page, &mut sources) {
+            let clock = self.clock.vector().clone();
+            page.last = Some(Vectors { have: self.have.clone(), clock });
         }
         let outgoing = Outgoing { sources, ..Outgoing::new(from, Content::PullPage(page)) };
         if let Some(replication) = &mut self.replication {

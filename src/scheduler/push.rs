@@ -12,7 +12,7 @@ use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_FRESH, MAX_LIVE_TASKS};
 use super::machine::{Jitter, P2PWorkflowScheduler};
 use super::messages::{Content, Outgoing, size_without_texts};
 use super::ownership::Hash256;
-use super::record::Record;
+use super::record::{Dot, Record};
 use super::refused::Refused;
 use super::replication::{Replication, below};
 
@@ -37,9 +37,13 @@ pub(super) enum Pushed {
 }
 
 impl Replication {
-    /// Follows a record that is kept.
-    pub(super) fn kept(&mut self, change: &TaskChange) {
+    /// Follows a record that is kept, in place of the one that has the dot `before`.
+    pub(super) fn kept(&mut self, change: &TaskChange, before: Option<&Dot>) {
         self.order.changed(change.key);
+        self.records = self
+            .records
+            .wrapping_sub(before.map_or(0, Dot::fingerprint))
+            .wrapping_add(change.record.dot.fingerprint());
         let from = match &self.pushed {
             Pushed::Anybody => None,
             Pushed::OthersThan(peer) => Some(peer.clone()),

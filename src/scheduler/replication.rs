@@ -23,8 +23,8 @@
 //!   random; whoever takes one in from a push and did not know it sends it on likewise. A push
 //!   carries the texts that its change brought; a receiver that lacks others leaves the record to
 //!   its next pull. Nobody resends a push: what is lost comes by a pull.
-//! * **Pull** (rule 8): one at a time, from a peer whose roots differ from this peer's, at connect
-//!   and at an interval with jitter. The responder keeps nothing of it: the request says up to where
+//! * **Pull** (rule 8): one at a time, from a peer whose roots differ from this peer's, once they are
+//!   known and at an interval with jitter. The responder keeps nothing of it: the request says up to where
 //!   the requester has followed the order of its changes, in which run, so that a pull goes on where
 //!   an earlier one stopped, and one that finds little new looks at little.
 //! * **Heartbeats** go to every connected peer and carry those that were heard of others.
@@ -52,8 +52,8 @@ use super::refused::{Refused, is_name};
 /// One life of this process as its peers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// A number that no earlier run of this peer had, at best a larger one: the milliseconds since
-    /// the Unix epoch at its start will do.
+    /// A number that no earlier run of this peer had, a larger one where that can be: the
+    /// milliseconds since the Unix epoch at its start will do.
     pub number: u64,
     /// Whether this peer runs tasks. One that does not is never an owner.
     pub takes_work: bool,
@@ -64,14 +64,25 @@ pub struct Run {
 pub(super) struct Remote {
     /// As its last heartbeat said.
     pub(super) roots: Option<Roots>,
-    /// Whether to pull from it, whatever its roots.
+    /// Whether to pull from it before others: it has just been connected, or a record of its push
+    /// lacked a text.
     pub(super) wants_pull: bool,
+}
+
+impl Remote {
+    /// Whether it is known to hold something else than what has these roots.
+    pub(super) fn differs_from(&self, roots: Roots) -> bool {
+        self.roots.is_some_and(|theirs| theirs != roots)
+    }
 }
 
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct Replication {
-    pub(super) run: Run,
+    run: Run,
+    /// Names this run where a place in the order of its changes is named: drawn at random as well,
+    /// so that a clock that was put back cannot make two runs alike.
+    pub(super) nonce: u64,
     /// The run's number, or more where a peer remembers a larger one.
     incarnation: u64,
     beats: u64,
@@ -83,6 +94,8 @@ pub(super) struct Replication {
     pub(super) pull: Option<Pull>,
     pub(super) pulls: u64,
     pub(super) order: ChangeOrder,
+    /// See [`Roots::records`].
+    pub(super) records: u64,
     /// The heartbeats of others that were passed on last.
     passed_on: BTreeMap<Arc<str>, Heartbeat>,
     pub(super) fresh: Vec<Fresh>,
@@ -105,8 +118,10 @@ impl Replication {
 impl P2PWorkflowScheduler {
     /// Begins to replicate. Called once in a run, before the first connection.
     pub fn replicate(&mut self, now: Now, run: Run) {
+        let nonce = run.number ^ (self.jitter)();
         self.replication = Some(Box::new(Replication {
             run,
+            nonce,
             incarnation: run.number,
             beats: 0,
             next_beat: now.monotonic,
@@ -116,6 +131,11 @@ impl P2PWorkflowScheduler {
             pull: None,
             pulls: 0,
             order: ChangeOrder::of(self.table.first_key(), self.table.keys_after(None)),
+            records: self
+                .table
+                .keys_after(None)
+                .map(|key| self.table.entry(key).record.dot.fingerprint())
+                .fold(0, u64::wrapping_add),
             passed_on: BTreeMap::new(),
             fresh: Vec::new(),
             fresh_clock: BTreeMap::new(),
@@ -130,11 +150,9 @@ impl P2PWorkflowScheduler {
         if *peer == self.peer || replication.connected.contains_key(peer) {
             return;
         }
-        let remote = Remote { roots: None, wants_pull: true };
-        replication.connected.insert(peer.clone(), remote);
+        replication.connected.insert(peer.clone(), Remote::default());
         self.members.changed = true;
         replication.next_beat = now.monotonic;
-        replication.next_pull = now.monotonic;
     }
 
     /// The connection to a member dropped: it is suspect at once.
@@ -167,7 +185,8 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    /// Takes out what is to be sent. See the module's page for when it may leave.
+    /// Takes out what is to be sent. It may leave when all changes that were taken out before are on
+    /// disk; a heartbeat at once. A page's texts are filled in first ([`Outgoing::fill`]).
     ///
     /// # Panics
     /// If there are changes that were not taken out: they must be on disk first.
@@ -178,10 +197,11 @@ impl P2PWorkflowScheduler {
         std::mem::take(&mut replication.outgoing)
     }
 
-    /// One hash that stands for each of this peer's vectors.
+    /// What stands for each of this peer's vectors, and for its records once it replicates.
     #[must_use]
     pub fn roots(&self) -> Roots {
-        Roots { have: vector_root(&self.have), clock: self.clock.head() }
+        let records = self.replication.as_ref().map_or(0, |replication| replication.records);
+        Roots { have: vector_root(&self.have), clock: self.clock.head(), records }
     }
 
     /// Whether all connected peers said that they hold what this one does.
@@ -192,6 +212,18 @@ impl P2PWorkflowScheduler {
             let roots = Some(self.roots());
             remotes.all(|remote| remote.roots == roots)
         }
+    }
+
+    /// Drops what was to be said of writes that have new names now, and where others were followed:
+    /// less is held than was believed.
+    pub(super) fn forget_peers_progress(&mut self, now: Now) {
+        self.end_pull(now);
+        let Some(replication) = &mut self.replication else { return };
+        replication.fresh.clear();
+        replication.outgoing.retain(Outgoing::may_leave_at_once);
+        replication.cursors.clear();
+        replication.connected.values_mut().for_each(|remote| remote.wants_pull = true);
+        replication.next_pull = now.monotonic;
     }
 
     /// When [`P2PWorkflowScheduler::advance_replication`] has something to do.
@@ -258,7 +290,11 @@ impl P2PWorkflowScheduler {
         {
             // Whether all are in sync is shown.
             self.members.changed |= remote.roots != Some(beats.roots);
-            remote.roots = Some(beats.roots);
+            if remote.roots.replace(beats.roots).is_none() {
+                // It has just been connected.
+                remote.wants_pull = true;
+                replication.next_pull = now.monotonic;
+            }
         }
         self.heartbeat(now, from, beats.own);
         for (peer, beat) in beats.heard {

@@ -66,8 +66,8 @@ fn coalesce(batch: &[Changes]) -> Coalesced<'_> {
         *highest = (*highest).max(*counter);
     }
     for Dot { actor, counter } in batch.iter().flat_map(|changes| &changes.have) {
-        let highest = all.have.entry(actor).or_default();
-        *highest = (*highest).max(*counter);
+        // The last one stands: it is lower where a restored store found that it lost writes.
+        all.have.insert(actor, *counter);
     }
     all
 }

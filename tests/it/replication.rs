@@ -8,8 +8,9 @@ use std::sync::Arc;
 use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::scheduler::limits::{MAX_CARRIED, MAX_CARRIED_BYTES};
 use p2p_workflow_scheduler::scheduler::*;
+use serde_json::Value;
 
-use crate::support::{COMMAND_LINE, Disk, S, at, caller, failed, task, timed};
+use crate::support::{COMMAND_LINE, Disk, S, at, caller, done, failed, task, timed, views};
 
 /// Random numbers from a seed: SplitMix64.
 #[derive(Clone)]
@@ -63,6 +64,8 @@ struct Peer {
     waiting: VecDeque<Waiting>,
     /// Counts restarts: what was sent to an earlier life does not arrive.
     life: u64,
+    /// Counts the actors that it wrote under.
+    epoch: u64,
     /// Tasks it was given, with their fences.
     held: Vec<(Arc<str>, u64)>,
 }
@@ -84,6 +87,10 @@ struct Net {
     weather: Weather,
     acknowledged: BTreeMap<String, Class>,
     pages: Vec<usize>,
+    /// Some of what was said, where that is looked at.
+    heard: Option<Vec<Message>>,
+    /// How far the clocks of peers that start now were put back.
+    put_back: u64,
 }
 
 fn name(index: usize) -> Arc<str> {
@@ -102,6 +109,8 @@ impl Net {
             weather: FAIR,
             acknowledged: BTreeMap::new(),
             pages: Vec::new(),
+            heard: None,
+            put_back: 0,
         };
         for _ in 0..peers {
             net.add_peer();
@@ -111,7 +120,7 @@ impl Net {
 
     fn add_peer(&mut self) {
         let name = name(self.peers.len());
-        let scheduler = self.start(&name, &Disk::default());
+        let scheduler = self.start(&name, 1, &Disk::default());
         self.peers.push(Peer {
             name,
             scheduler,
@@ -119,15 +128,17 @@ impl Net {
             texts: BTreeMap::new(),
             waiting: VecDeque::new(),
             life: 0,
+            epoch: 1,
             held: Vec::new(),
         });
     }
 
-    fn start(&mut self, peer: &str, disk: &Disk) -> P2PWorkflowScheduler {
+    fn start(&mut self, peer: &str, epoch: u64, disk: &Disk) -> P2PWorkflowScheduler {
         let mut random = Random(self.random.next());
         let jitter: Jitter = Box::new(move || random.next());
-        let mut scheduler = disk.restore_with(peer, at(self.now), jitter);
-        scheduler.replicate(at(self.now), Run { number: at(self.now).wall, takes_work: true });
+        let mut scheduler = disk.restore_as(peer, &format!("{peer}/{epoch}"), at(self.now), jitter);
+        let number = at(self.now).wall - self.put_back;
+        scheduler.replicate(at(self.now), Run { number, takes_work: true });
         scheduler
     }
 
@@ -223,6 +234,7 @@ impl Net {
 
     /// A message is of bounded size, and is the same when it was written and read.
     fn look_at(&mut self, message: &Message) {
+        self.heard.iter_mut().for_each(|heard| heard.push(message.clone()));
         let records = match &message.content {
             Content::Push { records, .. } => records,
             Content::PullPage(page) => {
@@ -260,7 +272,16 @@ impl Net {
             let (_, Flight { from, to, life, message }) = self.flights.pop_first().unwrap();
             let linked = self.linked(&from, to);
             if self.peers[to].life == life && linked {
-                self.peers[to].scheduler.receive(at(self.now), &from, message).unwrap();
+                let peer = &mut self.peers[to];
+                match peer.scheduler.receive(at(self.now), &from, message) {
+                    Ok(()) => {}
+                    Err(Refused::OwnWrites { .. }) => {
+                        peer.epoch += 1;
+                        let actor = format!("{}/{}", peer.name, peer.epoch);
+                        peer.scheduler.adopt_actor(at(self.now), &actor);
+                    }
+                    Err(refused) => panic!("{refused}"),
+                }
                 self.take_out(to, None);
             }
         } else if let Some((_, p)) = due {
@@ -308,7 +329,7 @@ impl Net {
             .collect();
         others.iter().for_each(|other| self.cut(p, *other));
         let (name, disk) = (self.peers[p].name.clone(), self.peers[p].disk.clone());
-        let scheduler = self.start(&name, &disk);
+        let scheduler = self.start(&name, self.peers[p].epoch, &disk);
         let peer = &mut self.peers[p];
         peer.scheduler = scheduler;
         peer.waiting.clear();
@@ -323,7 +344,12 @@ impl Net {
         let who = caller(COMMAND_LINE);
         match self.random.below(10) {
             0..3 => {
-                let payload = self.random.percent(50).then(|| format!("[{}]", self.random.next()));
+                let payload = match self.random.below(8) {
+                    0..3 => None,
+                    // Few of these fill a page.
+                    3 => Some(format!("\"{}\"", "x".repeat(200_000))),
+                    _ => Some(format!("[{}]", self.random.next())),
+                };
                 let max_attempts = self.random.below(3) as u32;
                 self.submit(p, P2PTask { payload, max_attempts, ..task(&task_id) });
             }
@@ -443,7 +469,10 @@ fn records_and_heartbeats_go_along_a_chain() {
     let mut net = Net::new(4, 2);
     (0..3).for_each(|p| net.link(p, p + 1));
     net.submit(0, task("t"));
-    net.sync(20 * S);
+    net.sync(60 * S);
+    net.submit(3, task("another"));
+    net.pass(30);
+    assert!(net.is_in_sync(), "pushed on from link to link");
     net.pass(60 * S);
     let far = net.peers[0].scheduler.liveness(&name(3));
     assert_eq!(far, Some(Liveness::Alive), "though it is three links away");
@@ -451,6 +480,21 @@ fn records_and_heartbeats_go_along_a_chain() {
     net.cut(2, 3);
     net.pass(60 * S);
     assert_eq!(net.peers[0].scheduler.liveness(&name(3)), Some(Liveness::Down));
+}
+
+#[test]
+fn a_peer_that_starts_again_with_its_clock_put_back_is_believed_to_be_alive() {
+    let mut net = Net::new(2, 12);
+    net.link(0, 1);
+    net.submit(0, task("before"));
+    net.pass(30 * S);
+    net.put_back = 3_600 * S;
+    net.crash(0);
+    net.submit(0, task("after"));
+    net.pass(60 * S);
+    assert_eq!(net.peers[1].scheduler.liveness(&name(0)), Some(Liveness::Alive));
+    net.sync(20 * S);
+    net.check();
 }
 
 #[test]
@@ -464,6 +508,7 @@ fn an_empty_peer_catches_up_in_pages_and_goes_on_where_it_stopped() {
     net.add_peer();
     net.link(0, 1);
     while net.pages.len() < 8 {
+        assert!(net.now < 60 * S, "it pulls in pages");
         net.pass(1);
     }
     net.cut(0, 1);
@@ -531,7 +576,7 @@ fn a_store_that_was_put_back_is_told_by_its_peers() {
     let backup = net.peers[0].disk.clone();
     net.submit(0, task("after"));
     net.sync(10 * S);
-    let mut restored = net.start("peer-0", &backup);
+    let mut restored = net.start("peer-0", 1, &backup);
     let other = name(1);
     restored.connected(at(net.now), &other);
     let record = net.peers[1].disk.records()["after"].clone();
@@ -551,6 +596,43 @@ fn a_store_that_was_put_back_is_told_by_its_peers() {
 }
 
 #[test]
+fn a_restored_store_takes_a_new_actor_and_nothing_of_either_life_is_lost() {
+    let mut net = Net::new(3, 11);
+    net.link_all();
+    net.submit(0, task("before"));
+    net.sync(20 * S);
+    let backup = net.peers[0].disk.clone();
+    for id in ["lost-1", "lost-2", "lost-3"] {
+        net.submit(0, task(id));
+    }
+    net.sync(20 * S);
+    (1..3).for_each(|other| net.cut(0, other));
+    net.peers[0].disk = backup;
+    net.crash(0);
+    // Under the names that the lost writes have.
+    net.submit(0, P2PTask { payload: Some("[1]".into()), ..task("since-1") });
+    let who = caller(COMMAND_LINE);
+    let claimed = net.peers[0].scheduler.claim(at(net.now), &who, &timed(600 * S)).unwrap();
+    net.take_out(0, None);
+    net.pass(S);
+    net.link_all();
+    net.sync(60 * S);
+    net.check();
+    assert_eq!(net.peers[0].epoch, 2);
+    let records = net.peers[0].disk.records();
+    assert_eq!(records.len(), 5, "of both lives: {:?}", records.keys());
+    let dots: BTreeSet<&Dot> = records.values().map(|record| &record.dot).collect();
+    assert_eq!(dots.len(), 5, "each write has a name of its own");
+    let fence = Some(claimed.fence);
+    let id = &claimed.task.task_id;
+    net.peers[0].scheduler.mark(at(net.now), &who, id, done(), fence).unwrap();
+    net.take_out(0, Some((id.to_string(), Class::Completed)));
+    net.crash(0);
+    net.sync(60 * S);
+    net.check();
+}
+
+#[test]
 fn what_no_peer_says_is_refused_and_changes_nothing() {
     let mut net = Net::new(2, 8);
     net.link(0, 1);
@@ -559,7 +641,7 @@ fn what_no_peer_says_is_refused_and_changes_nothing() {
     net.pass(S);
     let records = net.peers[0].disk.records();
     let carried = |id: &str| Carried { record: records[id].clone(), payload: None, result: None };
-    let mut receiver = net.start("receiver", &Disk::default());
+    let mut receiver = net.start("receiver", 1, &Disk::default());
     let from = name(0);
     let mut say = |message: Message| {
         let answer = receiver.receive(at(2 * S), &from, message);
@@ -573,7 +655,7 @@ fn what_no_peer_says_is_refused_and_changes_nothing() {
         "there is no connection to that peer"
     );
 
-    let mut receiver = net.start("receiver", &Disk::default());
+    let mut receiver = net.start("receiver", 1, &Disk::default());
     receiver.connected(at(2 * S), &from);
     let mut say = |message: Message| {
         let answer = receiver.receive(at(2 * S), &from, message);
@@ -592,6 +674,73 @@ fn what_no_peer_says_is_refused_and_changes_nothing() {
     assert_eq!(say(push(vec![carried("with-payload")])), (Ok(()), 0), "its text is not here");
     assert_eq!(say(push(vec![carried("good")])), (Ok(()), 1));
     assert_eq!(say(push(vec![carried("good")])), (Ok(()), 0), "it is known");
+}
+
+/// Puts something else in one random place of a message.
+fn spoil(value: &mut Value, random: &mut Random) {
+    match value {
+        Value::Array(items) if !items.is_empty() => {
+            let chosen = random.below(items.len() as u64) as usize;
+            match random.percent(10) {
+                true => items.push(items[chosen].clone()),
+                false => spoil(&mut items[chosen], random),
+            }
+        }
+        Value::Object(fields) if !fields.is_empty() => {
+            let chosen = random.below(fields.len() as u64) as usize;
+            spoil(fields.values_mut().nth(chosen).unwrap(), random);
+        }
+        Value::Number(_) => {
+            let any = [0, 1, 2, 3, 255, 1 << 31, u64::from(u32::MAX), 1 << 53, u64::MAX];
+            *value = any[random.below(any.len() as u64) as usize].into();
+        }
+        Value::String(_) => {
+            let any = ["", "task-1", "peer-0", "peer-0/1", "receiver", "receiver/1", "\u{0}"];
+            let phases = ["Live", "Completed", "Cancelled", "Pending", "Leased", "Failed"];
+            let any = [&any[..], &phases[..]].concat();
+            *value = any[random.below(any.len() as u64) as usize].into();
+        }
+        _ => *value = Value::Null,
+    }
+}
+
+#[test]
+fn spoilt_messages_never_bring_a_peer_down() {
+    let mut net = Net::new(2, 13);
+    net.heard = Some(Vec::new());
+    net.link(0, 1);
+    for _ in 0..60 {
+        let (p, task_id) = (net.random.below(2) as usize, net.random.below(8));
+        net.act(p, format!("task-{task_id}"));
+        net.pass(200);
+    }
+    let heard = net.heard.take().unwrap();
+    let written: Vec<Value> = heard.iter().map(|it| serde_json::to_value(it).unwrap()).collect();
+    let mut random = Random(13);
+    let mut receiver = net.start("receiver", 1, &Disk::default());
+    receiver.connected(at(net.now), &name(0));
+    let (mut refused, mut taken) = (0, 0);
+    for round in 0..6_000 {
+        let mut value = written[random.below(written.len() as u64) as usize].clone();
+        (0..1 + random.below(3)).for_each(|_| spoil(&mut value, &mut random));
+        let Ok(message) = serde_json::from_value::<Message>(value) else { continue };
+        let now = at(net.now + round);
+        match receiver.receive(now, &name(0), message) {
+            Ok(()) => taken += 1,
+            Err(_refused) => refused += 1,
+        }
+        receiver.advance(now);
+        if let Ok(claimed) = receiver.claim(now, &caller("worker"), &timed(2 * S)) {
+            let (id, fence) = (&claimed.task.task_id, Some(claimed.fence));
+            receiver.mark(now, &caller("worker"), id, failed(), fence).unwrap();
+        }
+        receiver.take_changes();
+        receiver.take_outgoing();
+        if round % 100 == 0 {
+            views(&receiver, now);
+        }
+    }
+    assert!(refused > 500 && taken > 500, "{refused} refused, {taken} taken");
 }
 
 #[test]
@@ -617,26 +766,52 @@ fn an_old_page_changes_nothing() {
 }
 
 #[test]
-fn a_failed_attempt_whose_result_a_push_left_out_still_comes_with_it() {
+fn a_claim_that_names_a_result_which_was_lost_comes_by_a_pull_with_it() {
     let mut net = Net::new(2, 10);
-    net.submit(0, task("t"));
-    let now = at(net.now);
-    let who = caller(COMMAND_LINE);
-    let claimed = net.peers[0].scheduler.claim(now, &who, &timed(60 * S)).unwrap();
-    let mark = Mark::Failed { error: None, result: Some("[7]".into()), retry: true };
-    net.peers[0].scheduler.mark(now, &who, "t", mark, Some(claimed.fence)).unwrap();
-    net.take_out(0, None);
     net.link(0, 1);
-    net.pass(5 * S);
-    let now = at(net.now);
-    // The push of this claim names a result that was reported before.
-    let claimed = net.peers[0].scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    net.submit(0, task("t"));
+    net.sync(20 * S);
+    net.weather.loss = 100;
+    let who = caller(COMMAND_LINE);
+    net.pass(70 * S); // whoever owns it
+    let claimed = net.peers[0].scheduler.claim(at(net.now), &who, &timed(60 * S)).unwrap();
+    let mark = Mark::Failed { error: None, result: Some("[7]".into()), retry: true };
+    net.peers[0].scheduler.mark(at(net.now), &who, "t", mark, Some(claimed.fence)).unwrap();
     net.take_out(0, None);
+    net.pass(70 * S);
+    net.weather.loss = 0;
+    net.peers[0].scheduler.claim(at(net.now), &who, &timed(60 * S)).unwrap();
+    net.take_out(0, None);
+    net.pass(20);
+    let before = &net.peers[1].disk.records()["t"];
+    assert_eq!(before.epoch, 1, "the push of the claim alone is not enough");
     net.sync(30 * S);
     net.check();
-    let fence = Some(claimed.fence);
-    net.peers[0].scheduler.mark(at(net.now), &who, "t", failed(), fence).unwrap();
-    net.take_out(0, None);
+}
+
+#[test]
+fn a_record_beyond_a_gap_that_its_writer_can_no_longer_fill_reaches_everybody() {
+    let mut net = Net::new(3, 14);
+    net.link(0, 1);
+    net.link(1, 2);
+    net.submit(0, task("known"));
     net.sync(30 * S);
+    net.cut(1, 2);
+    net.weather.loss = 100;
+    net.submit(0, task("lost with its writer"));
+    net.pass(50);
+    net.weather.loss = 0;
+    net.submit(0, task("beyond the gap"));
+    net.pass(50);
+    net.cut(0, 1);
+    net.peers.remove(0);
+    net.links = BTreeSet::new();
+    assert!(net.peers[0].disk.records().contains_key("beyond the gap"));
+    assert_eq!(net.peers[0].scheduler.have(), net.peers[1].scheduler.have());
+    net.acknowledged.remove("lost with its writer");
+    net.link(0, 1);
+    net.sync(30 * S);
+    net.pass(30 * S);
+    assert!(net.peers[1].disk.records().contains_key("beyond the gap"));
     net.check();
 }

@@ -143,13 +143,14 @@ impl Disk {
 
     /// Starts a scheduler of `peer` from what was kept.
     pub(crate) fn restore(&self, peer: &str, now: Now) -> P2PWorkflowScheduler {
-        self.restore_with(peer, now, Box::new(|| 0))
+        self.restore_as(peer, &format!("{peer}/1"), now, Box::new(|| 0))
     }
 
-    /// The same, with random numbers.
-    pub(crate) fn restore_with(
+    /// The same, with the actor that its writes are named by, and random numbers.
+    pub(crate) fn restore_as(
         &self,
         peer: &str,
+        actor: &str,
         now: Now,
         jitter: Jitter,
     ) -> P2PWorkflowScheduler {
@@ -161,8 +162,7 @@ impl Disk {
             duplicates: self.duplicates,
             next_key: self.tasks.keys().last().map_or(0, |key| key + 1),
         };
-        let (actor, config) = (format!("{peer}/1"), Config::default());
-        P2PWorkflowScheduler::restore(peer, &actor, config, jitter, now, kept)
+        P2PWorkflowScheduler::restore(peer, actor, Config::default(), jitter, now, kept)
     }
 
     /// All records by task id.

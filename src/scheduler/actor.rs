@@ -1,0 +1,48 @@
+//! A new name for this peer's writes, where its store turns out to be an older one than its peers
+//! know (protocol rule 5).
+//!
+//! The store wrote on under an actor whose next dots were taken before, so each of them may name two
+//! writes. What it wrote since it was opened gets new dots, under the new actor; of the old actor it
+//! then holds what it held when it was opened, and the writes that it lost come in as any others.
+
+use std::sync::Arc;
+
+use super::calls::Now;
+use super::machine::P2PWorkflowScheduler;
+use super::record::{Dot, Record};
+
+impl P2PWorkflowScheduler {
+    /// Names this peer's writes by `actor` from now on, also those since this scheduler was made.
+    ///
+    /// To be called where [`receive`](Self::receive) says that a peer knows of writes that are not
+    /// here, with an actor that never wrote. It is a change like any other: to be on disk, with the
+    /// actor itself, before anything else leaves.
+    pub fn adopt_actor(&mut self, now: Now, actor: &str) {
+        let old = std::mem::replace(&mut self.actor, actor.into());
+        let opened_at = std::mem::take(&mut self.opened_at);
+        let is_doubtful = |dot: &Dot| dot.actor == old && dot.counter > opened_at;
+        let mut written: Vec<(u64, u64)> = self
+            .table
+            .keys_after(None)
+            .map(|key| (key, &self.table.entry(key).record))
+            .filter(|(_, record)| is_doubtful(&record.dot))
+            .map(|(key, record)| (record.dot.counter, key))
+            .collect();
+        written.sort_unstable();
+        self.forget_peers_progress(now);
+        self.have.insert(old.clone(), opened_at);
+        self.changes.have.push(Dot { actor: old.clone(), counter: opened_at });
+        for (_, key) in written {
+            let dot = self.next_dot();
+            let before = &self.table.entry(key).record;
+            let mut lease = before.lease.clone();
+            if let Some(lease) = lease.as_mut().filter(|lease| is_doubtful(&lease.dot)) {
+                Arc::make_mut(lease).dot = dot.clone();
+            }
+            // Not greater than what it replaces, but no peer holds that by a name to rely on.
+            let record = Record { dot, lease, ..before.clone() };
+            self.keep(key, &record, None, None);
+            self.replace(now, key, record);
+        }
+    }
+}
