@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::{IpAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::pnet::PnetConfig;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
@@ -93,6 +95,21 @@ pub(super) fn build(
     let behaviour = behaviour(keypair, options, longest)?;
     let config = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
     Ok(libp2p::Swarm::new(transport, behaviour, me, config))
+}
+
+/// Whether a port is free. Libp2p shares a port with whoever shares too: a second node with the same
+/// settings would take half of the first one's connections, and neither would notice.
+pub(super) fn check_free(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let machine = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((machine, port)).map(drop),
+        _ => Ok(()),
+    }
 }
 
 fn transport(

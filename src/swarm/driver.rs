@@ -286,6 +286,7 @@ impl Driver {
             peer: *peer,
             addresses: self.book.addresses(peer),
             round_trip: link.round_trip,
+            connections: link.connections(),
         })
         .collect()
     }

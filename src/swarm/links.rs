@@ -38,6 +38,11 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// How many connections there are.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
     /// When to choose among several connections.
     fn decided_at(&self, am_lower: bool) -> Option<Instant> {
         let [_, .., (_, newest)] = self.connections[..] else { return None };

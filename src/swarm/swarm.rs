@@ -201,13 +201,15 @@ pub struct PeerInfo {
     pub addresses: Vec<Multiaddr>,
     /// Of the last ping; they are 15 s apart.
     pub round_trip: Option<Duration>,
+    /// How many connections there are: more than one only for a moment after both sides dialled.
+    pub connections: usize,
 }
 
 /// A running swarm. Its clones are the same one; it ends when the last is dropped.
 #[derive(Clone, Debug)]
 pub struct Swarm {
     me: PeerId,
-    commands: mpsc::UnboundedSender<Command>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Swarm {
@@ -239,10 +241,9 @@ impl Swarm {
         let reached = Reached::default();
         let mut network = behaviour::build(&identity.0, key, options, reached.clone(), longest)?;
         for address in &options.listen {
-            network.listen_on(address.clone()).map_err(|error| StartError::Listen {
-                address: address.clone(),
-                reason: cause(&error),
-            })?;
+            let refused = |reason| StartError::Listen { address: address.clone(), reason };
+            behaviour::check_free(address).map_err(|error| refused(error.to_string()))?;
+            network.listen_on(address.clone()).map_err(|error| refused(cause(&error)))?;
         }
         let me = *network.local_peer_id();
         let (commands, queue) = mpsc::unbounded_channel();

@@ -8,12 +8,16 @@ use libp2p::futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::driver::Command;
 use super::*;
 
 /// Longer than anything takes that ends well; a wrong key takes 10 s to show.
 const LONG: Duration = Duration::from_secs(60);
+/// Between two looks at something.
+const SHORT: Duration = Duration::from_millis(20);
 
 /// A swarm, its events, and where it listens.
 struct Peer {
@@ -46,7 +50,17 @@ async fn start_as(
     options: &Options,
     longest: usize,
 ) -> Peer {
-    let (swarm, mut events) = Swarm::start_with(identity, key, options, longest).unwrap();
+    let starting = async {
+        loop {
+            match Swarm::start_with(identity, key, options, longest) {
+                Ok(started) => return started,
+                // Of a peer that ended a moment ago.
+                Err(StartError::Listen { .. }) => tokio::time::sleep(SHORT).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let (swarm, mut events) = timeout(LONG, starting).await.expect("the address stays taken");
     let address = until(&mut events, |event| match event {
         Event::ListeningOn(address) => Some(address),
         _ => None,
@@ -125,7 +139,7 @@ impl Peer {
 async fn eventually<F: Future<Output = bool>>(mut question: impl FnMut() -> F) {
     let asking = async {
         while !question().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(SHORT).await;
         }
     };
     timeout(LONG, asking).await.expect("it did not come to be");
@@ -153,9 +167,9 @@ async fn two_peers_meet_and_exchange_a_thousand_requests_in_both_directions() {
     let all = async {
         for start in (0..1000).step_by(20) {
             let some = start..start + 20;
-            let there = some.clone().map(|number| ask(here.clone(), other_id, number));
-            let back = some.map(|number| ask(there_swarm(&there), one_id, number));
-            tokio::join!(join_all(there), join_all(back));
+            let out = some.clone().map(|number| ask(here.clone(), other_id, number));
+            let back = some.map(|number| ask(there.clone(), one_id, number));
+            tokio::join!(join_all(out), join_all(back));
         }
     };
     timeout(LONG, all).await.expect("the requests did not end");
@@ -165,10 +179,6 @@ async fn two_peers_meet_and_exchange_a_thousand_requests_in_both_directions() {
     let peers = here.peers().await;
     assert_eq!(peers.iter().map(|peer| peer.peer).collect::<Vec<_>>(), [other_id]);
     eventually(|| async { here.peers().await[0].round_trip.is_some() }).await;
-}
-
-fn there_swarm(swarm: &Swarm) -> Swarm {
-    swarm.clone()
 }
 
 #[tokio::test]
@@ -195,7 +205,10 @@ async fn nobody_answering_is_told_as_that_and_not_as_a_wrong_key() {
     let other = start(&key(), &alone()).await;
     other.swarm.close().await;
     let failed = one.dial(&other).await.unwrap_err();
-    assert!(matches!(&failed, DialError::Unreachable(text) if text.contains("refused")), "{failed}");
+    assert!(
+        matches!(&failed, DialError::Unreachable(text) if text.contains("refused")),
+        "{failed}"
+    );
     assert!(one.swarm.refusals().await.is_empty());
     let nowhere = one.swarm.dial(other.id, vec!["/dns4/a.b/tcp/1".parse().unwrap()]);
     let nobody = one.swarm.dial(PeerId::random(), vec!["/dns4/a.b/tcp/1".parse().unwrap()]);
@@ -287,10 +300,10 @@ async fn messages_over_the_cap_are_refused_on_either_side_and_the_connection_sta
     // The handle checks too, so what is over the cap goes past it.
     let Peer { swarm, events: mut there, id: loose_id, .. } = loose;
     let one_id = one.id;
-    let (swarm, flood) = (swarm.clone(), async move {
-        swarm.request_unchecked(one_id, vec![0; MAX_MESSAGE + 1]).await
-    });
-    let failed = timeout(LONG, flood).await.unwrap().unwrap_err();
+    let (reply, flood) = oneshot::channel();
+    let bytes = vec![0; MAX_MESSAGE + 1];
+    swarm.commands.send(Command::Request { peer: one_id, bytes, reply }).unwrap();
+    let failed = timeout(LONG, flood).await.unwrap().unwrap().unwrap_err();
     assert!(matches!(failed, RequestError::NoAnswer(_)), "{failed}");
     let refusal = one.refused().await;
     assert_eq!((refusal.peer, refusal.why), (Some(loose_id), Why::Malformed));
@@ -300,7 +313,9 @@ async fn messages_over_the_cap_are_refused_on_either_side_and_the_connection_sta
             Event::Request { answer, .. } => Some(answer),
             _ => None,
         });
-        answer.await.send_unchecked(vec![0; MAX_MESSAGE + 1]);
+        let channel = answer.await.channel;
+        let bytes = vec![0; MAX_MESSAGE + 1];
+        swarm.commands.send(Command::Answer { channel, bytes }).unwrap();
     });
     assert!(matches!(answer, Err(RequestError::Malformed(_))), "{answer:?}");
 
@@ -319,7 +334,6 @@ async fn messages_over_the_cap_are_refused_on_either_side_and_the_connection_sta
     assert_eq!(fine, Ok(b"!".to_vec()));
     let refusals = one.swarm.refusals().await;
     assert_eq!(refusals.iter().map(|refusal| refusal.times).sum::<u64>(), 2, "{refusals:?}");
-    drop(swarm);
 }
 
 #[tokio::test]
@@ -348,20 +362,23 @@ async fn a_peer_that_does_not_answer_gets_no_more_than_a_bound_of_requests() {
     }
 }
 
+async fn connections(swarm: &Swarm) -> Vec<usize> {
+    swarm.peers().await.iter().map(|peer| peer.connections).collect()
+}
+
 /// Where both dial at once, libp2p alone loses both connections in one of six tries.
 #[tokio::test]
 async fn of_fifty_simultaneous_dials_each_leads_to_a_connection_that_stays_and_works() {
     let key = key();
     let one_try = async |number: u32| {
-        let (mut one, mut other) = tokio::join!(start(&key, &alone()), start(&key, &alone()));
+        let (mut one, mut other) = (start(&key, &alone()).await, start(&key, &alone()).await);
         let (there, back) = tokio::join!(one.dial(&other), other.dial(&one));
         assert_eq!((there, back), (Ok(()), Ok(())), "try {number}");
         one.met(other.id).await;
         other.met(one.id).await;
         // One connection is left, and nobody saw the other one go.
         eventually(|| async {
-            one.swarm.connections(other.id).await == 1
-                && other.swarm.connections(one.id).await == 1
+            connections(&one.swarm).await == [1] && connections(&other.swarm).await == [1]
         })
         .await;
         let (id, one_id) = (other.id, one.id);
@@ -395,10 +412,7 @@ async fn a_peer_that_goes_is_seen_to_go_and_is_redialled_when_it_is_back_at_the_
         }
         one.lost(id).await;
         let options = Options { listen: vec![address], ..alone() };
-        // Until the operating system gives the port back.
-        eventually(|| async { Swarm::start(&identity, &key, &options).is_ok() }).await;
-        one.lost_or_met(id).await;
-        other = start_again(&identity, &key, &options).await;
+        other = start_as(&identity, &key, &options, MAX_MESSAGE).await;
         one.met(id).await;
         assert_eq!(one.swarm.peers().await.len(), 1);
     }
@@ -496,6 +510,11 @@ async fn an_address_that_is_taken_is_an_error_that_names_it() {
     let error = Swarm::start(&Identity::generate(), &key, &Options { listen, ..alone() });
     let text = error.err().unwrap().to_string();
     assert!(text.contains(&port.to_string()) && text.contains("in use"), "{text}");
+    // Libp2p by itself shares a port among those who share.
+    let one = start(&key, &alone()).await;
+    let listen = vec![one.address.clone()];
+    let error = Swarm::start(&Identity::generate(), &key, &Options { listen, ..alone() });
+    assert!(error.err().unwrap().to_string().contains("in use"));
 }
 
 #[tokio::test]
