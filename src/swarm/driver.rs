@@ -13,7 +13,7 @@ use libp2p::allow_block_list::{Blocked, NotAllowed};
 use libp2p::connection_limits::Exceeded;
 use libp2p::futures::StreamExt;
 use libp2p::request_response::{
-    self, InboundFailure, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
+    self, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
 };
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError as Failed, ListenError, SwarmEvent};
@@ -253,7 +253,7 @@ impl Driver {
             Some(link) if link.in_flight >= MAX_IN_FLIGHT => RequestError::Busy,
             Some(link) => {
                 link.in_flight += 1;
-                let id = self.network.behaviour_mut().messages.send_request(&peer, bytes);
+                let id = self.network.behaviour_mut().messages.send_request(&peer, Ok(bytes));
                 self.requests.insert(id, (peer, reply));
                 return;
             }
@@ -457,7 +457,7 @@ impl Driver {
         true
     }
 
-    fn on_message(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+    fn on_message(&mut self, event: request_response::Event<io::Result<Vec<u8>>, Vec<u8>>) {
         use request_response::Event as E;
         match event {
             E::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
@@ -473,15 +473,6 @@ impl Driver {
                 }
                 self.answered(request_id, Err(error));
             }
-            E::InboundFailure { peer, error: InboundFailure::Io(error), .. }
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-                ) =>
-            {
-                tracing::debug!(%peer, %error, "a request was malformed");
-                self.refused(Some(peer), None, Why::Malformed);
-            }
             E::InboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, %error, "a request was not answered");
             }
@@ -489,15 +480,27 @@ impl Driver {
         }
     }
 
-    fn asked(&mut self, peer: PeerId, bytes: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
+    /// Where the channel is dropped, the peer is told that there is no answer.
+    fn asked(
+        &mut self,
+        peer: PeerId,
+        request: io::Result<Vec<u8>>,
+        channel: ResponseChannel<Vec<u8>>,
+    ) {
         self.meet(peer);
+        let bytes = match request {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a request was malformed");
+                return self.refused(Some(peer), None, Why::Malformed);
+            }
+        };
         let place = Arc::clone(&self.places).try_acquire_owned();
         match (place, self.commands.upgrade()) {
             (Ok(place), Some(commands)) => {
                 let answer = Answer { channel, commands, _place: place };
                 self.tell(Event::Request { peer, bytes, answer });
             }
-            // The channel is dropped, which tells the peer that there is no answer.
             _ => self.refused(Some(peer), None, Why::Overloaded),
         }
     }
