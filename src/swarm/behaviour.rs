@@ -25,9 +25,9 @@ use libp2p::{
 };
 
 use super::codec::{Codec, PROTOCOL};
+use super::handle::Options;
 use super::invitation::without_peer;
 use super::key::NetworkKey;
-use super::swarm::Options;
 
 /// How long a connection may take to come up, on both sides.
 const HANDSHAKE: Duration = Duration::from_secs(10);

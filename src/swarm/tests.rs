@@ -416,6 +416,26 @@ async fn a_peer_that_goes_is_seen_to_go_and_is_redialled_when_it_is_back_at_the_
     }
 }
 
+/// The system closes a killed process's sockets, without a word of its own; so does this.
+#[tokio::test]
+async fn a_peer_that_is_killed_is_seen_to_go_and_what_was_asked_of_it_ends() {
+    let key = key();
+    let mut one = start(&key, &alone()).await;
+    let process = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let known = vec![(one.id, vec![one.address.clone()])];
+    let options = Options { known, ..alone() };
+    let other = process.spawn(async move { start(&key, &options).await });
+    let other = timeout(LONG, other).await.unwrap().unwrap();
+    one.met(other.id).await;
+    let (swarm, id) = (one.swarm.clone(), other.id);
+    let asked = tokio::spawn(async move { swarm.request(id, b"?".to_vec()).await });
+    eventually(|| async { other.events.len() >= 2 }).await;
+    process.shutdown_background();
+    one.lost(other.id).await;
+    let failed = timeout(LONG, asked).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(failed, RequestError::Disconnected);
+}
+
 #[tokio::test]
 async fn addresses_that_were_kept_lead_back_into_the_swarm_and_each_peer_tells_its_own() {
     let key = key();
