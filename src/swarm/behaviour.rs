@@ -112,7 +112,7 @@ pub(super) fn check_free(address: &Multiaddr) -> io::Result<()> {
     }
 }
 
-fn transport(
+pub(super) fn transport(
     keypair: &Keypair,
     key: &NetworkKey,
     reached: Reached,

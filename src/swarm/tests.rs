@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use libp2p::futures::StreamExt;
 use libp2p::futures::future::join_all;
+use libp2p::swarm::SwarmEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -222,6 +224,59 @@ async fn another_peer_at_the_address_is_refused() {
     let (one, other) = (start(&key, &alone()).await, start(&key, &alone()).await);
     let wrong = one.swarm.dial(PeerId::random(), vec![other.address.clone()]).await;
     assert_eq!(wrong, Err(DialError::Refused(Why::OtherPeer)));
+}
+
+/// An IPFS node of the same private network, say.
+#[tokio::test]
+async fn a_peer_with_the_key_that_speaks_another_protocol_is_refused_with_that() {
+    let key = key();
+    let mut one = start(&key, &alone()).await;
+    let keypair = libp2p::identity::Keypair::generate_ed25519();
+    let transport = behaviour::transport(&keypair, &key, behaviour::Reached::default()).unwrap();
+    let config = libp2p::identify::Config::new("ipfs/0.1.0".into(), keypair.public());
+    let mut other = libp2p::Swarm::new(
+        transport,
+        libp2p::identify::Behaviour::new(config),
+        keypair.public().to_peer_id(),
+        libp2p::swarm::Config::with_tokio_executor(),
+    );
+    let id = *other.local_peer_id();
+    other.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    let (tell, address) = oneshot::channel();
+    let mut tell = Some(tell);
+    let running = tokio::spawn(async move {
+        loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = other.select_next_some().await {
+                tell.take().unwrap().send(address).unwrap();
+            }
+        }
+    });
+    let address = timeout(LONG, address).await.unwrap().unwrap();
+    let refused = one.swarm.dial(id, vec![address]).await;
+    assert_eq!(refused, Err(DialError::Refused(Why::OtherProtocol)));
+    let refusal = one.refused().await;
+    assert_eq!((refusal.peer, refusal.why), (Some(id), Why::OtherProtocol));
+    assert!(one.swarm.peers().await.is_empty());
+    running.abort();
+}
+
+#[tokio::test]
+async fn by_default_a_swarm_listens_on_every_address_and_a_fixed_port_serves_both_families() {
+    let options = Options { mdns: false, ..Options::default() };
+    let one = start(&key(), &options).await;
+    let families = options.listen.len();
+    eventually(|| async {
+        let listening = one.swarm.listening().await;
+        let first = |address: &Multiaddr| address.to_string().split('/').nth(1).map(str::to_owned);
+        listening.iter().map(first).collect::<BTreeSet<_>>().len() == families
+    })
+    .await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let fixed =
+        |address: &Multiaddr| address.to_string().replace("/tcp/0", &format!("/tcp/{port}"));
+    let listen = options.listen.iter().map(|address| fixed(address).parse().unwrap()).collect();
+    let other = start(&key(), &Options { listen, ..options }).await;
+    assert!(other.address.to_string().contains(&port.to_string()));
 }
 
 #[tokio::test]

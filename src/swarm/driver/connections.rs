@@ -64,7 +64,7 @@ impl Driver {
         if self.links.opened(peer, connection, remote, now) {
             self.book.connected(&peer, now);
         } else if self.links.get(&peer).is_some_and(|link| link.met) {
-            self.end_waiters(|waiter| waiter.peer == peer, &Ok(()));
+            end(&mut self.waiters, |waiter| waiter.peer == peer, &Ok(()));
         }
     }
 
@@ -76,9 +76,12 @@ impl Driver {
             } else if by_peer {
                 self.refused(Some(peer), Some(link.remote), Why::ByPeer);
             }
+            // Who waits for a dial that is still under way goes on waiting.
+            let dials = &self.dials;
+            let over =
+                |waiter: &Waiter| waiter.peer == peer && !dials.contains_key(&waiter.connection);
+            end(&mut self.waiters, over, &Err(DialError::Refused(Why::ByPeer)));
         }
-        let refused = Err(DialError::Refused(Why::ByPeer));
-        self.end_waiters(|waiter| waiter.connection == connection, &refused);
     }
 
     pub(super) fn dial_failed(
@@ -115,7 +118,7 @@ impl Driver {
             }
         };
         tracing::debug!(?peer, %error, "a dial failed");
-        self.end_waiters(|waiter| waiter.connection == connection, &Err(error));
+        end(&mut self.waiters, |waiter| waiter.connection == connection, &Err(error));
     }
 
     /// A dial's outcome is known. Returns an address at which somebody answered.
@@ -126,21 +129,13 @@ impl Driver {
         answered.into_iter().next()
     }
 
-    pub(super) fn end_waiters(
-        &mut self,
-        whose: impl Fn(&Waiter) -> bool,
-        outcome: &Result<(), DialError>,
-    ) {
-        for waiter in self.waiters.extract_if(.., |waiter| whose(waiter)) {
-            drop(waiter.reply.send(outcome.clone()));
-        }
-    }
-
     pub(super) fn identified(&mut self, peer: PeerId, info: &identify::Info) {
         let Some(link) = self.links.get(&peer) else { return };
         let remote = link.remote.clone();
         if !info.protocols.contains(&PROTOCOL) {
             self.refused(Some(peer), Some(remote), Why::OtherProtocol);
+            let refused = Err(DialError::Refused(Why::OtherProtocol));
+            end(&mut self.waiters, |waiter| waiter.peer == peer, &refused);
             self.disconnect(peer);
             return;
         }
@@ -165,8 +160,20 @@ impl Driver {
         self.book.trust(&peer);
         let addresses = self.book.addresses(&peer);
         self.tell(Event::Connected { peer, addresses });
-        self.end_waiters(|waiter| waiter.peer == peer, &Ok(()));
+        end(&mut self.waiters, |waiter| waiter.peer == peer, &Ok(()));
         true
+    }
+}
+
+/// Tells those who waited how it ended.
+fn end(
+    waiters: &mut Vec<Waiter>,
+    whose: impl Fn(&Waiter) -> bool,
+    outcome: &Result<(), DialError>,
+) {
+    for waiter in waiters.extract_if(.., |waiter| whose(waiter)) {
+        // Who waited may have gone.
+        drop(waiter.reply.send(outcome.clone()));
     }
 }
 
