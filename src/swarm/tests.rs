@@ -420,7 +420,7 @@ async fn connections(swarm: &Swarm) -> Vec<usize> {
 }
 
 /// Where both dial at once, libp2p alone loses both connections in one of six tries.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_fifty_simultaneous_dials_each_leads_to_a_connection_that_stays_and_works() {
     let key = key();
     let one_try = async |number: u32| {
