@@ -35,6 +35,7 @@ mod invitation;
 mod key;
 mod links;
 mod refusals;
+mod stall;
 
 #[cfg(test)]
 mod tests;
