@@ -546,6 +546,51 @@ async fn on_suspicion_a_peer_is_disconnected_and_dialled_again() {
     one.met(other.id).await;
 }
 
+/// A cable that can be pulled: passes bytes on until it is, and then holds both ends.
+async fn cable(to: &Multiaddr) -> (Multiaddr, oneshot::Sender<()>) {
+    let port = |address: &Multiaddr| -> u16 {
+        address.to_string().rsplit('/').next().unwrap().parse().unwrap()
+    };
+    let far_port = port(to);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near_port = listener.local_addr().unwrap().port();
+    let (pull, pulled) = oneshot::channel();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(("127.0.0.1", far_port)).await.unwrap();
+        tokio::select! {
+            _ended = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            _pulled = pulled => std::future::pending().await,
+        }
+    });
+    (format!("/ip4/127.0.0.1/tcp/{near_port}").parse().unwrap(), pull)
+}
+
+#[tokio::test]
+async fn a_peer_behind_a_pulled_cable_is_let_go_although_much_is_still_to_be_sent() {
+    let key = key();
+    let (mut one, other) = (start(&key, &alone()).await, start(&key, &alone()).await);
+    let (address, pull) = cable(&other.address).await;
+    one.swarm.dial(other.id, vec![address]).await.unwrap();
+    one.met(other.id).await;
+    pull.send(()).unwrap();
+    let (swarm, id) = (one.swarm.clone(), other.id);
+    let asked = (0..behaviour::MAX_IN_FLIGHT).map(|_| {
+        let swarm = swarm.clone();
+        tokio::spawn(async move { swarm.request(id, vec![0; MAX_MESSAGE]).await })
+    });
+    let asked: Vec<_> = asked.collect();
+    // Once the last of them is under way, there is no room for one more.
+    eventually(|| async { one.ask(id, b"").await == Err(RequestError::Busy) }).await;
+    one.swarm.disconnect(id);
+    one.lost(id).await;
+    for request in asked {
+        assert!(timeout(LONG, request).await.unwrap().unwrap().is_err());
+    }
+    // Its own address was learned from itself.
+    one.met(id).await;
+}
+
 #[tokio::test]
 async fn strangers_that_speak_garbage_or_nothing_are_counted_and_disturb_nobody() {
     let key = key();
