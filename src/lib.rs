@@ -6,7 +6,7 @@
 //!     │
 //!   node                              one lock, one committer, one socket
 //!     ├── store                       SQLite, one sync for each group of calls
-//!     └── swarm                       who this peer is; the network between peers is to come
+//!     └── swarm                       libp2p: who this peer is, who may come in, messages between peers
 //!           │
 //!   scheduler                         the core: pure, the whole crate without default features
 //! ```

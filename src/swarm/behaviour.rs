@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::{IpAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::pnet::PnetConfig;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
@@ -23,12 +25,15 @@ use libp2p::{
 };
 
 use super::codec::{Codec, PROTOCOL};
+use super::handle::Options;
 use super::invitation::without_peer;
 use super::key::NetworkKey;
-use super::swarm::Options;
+use super::stall::Stall;
 
 /// How long a connection may take to come up, on both sides.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a peer may take nothing of what is sent to it. Slow links take something.
+const STALL: Duration = Duration::from_secs(15);
 /// A connection without a word stays this long. Libp2p's ten seconds would close those of a swarm
 /// that has nothing to do.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
@@ -95,7 +100,22 @@ pub(super) fn build(
     Ok(libp2p::Swarm::new(transport, behaviour, me, config))
 }
 
-fn transport(
+/// Whether a port is free. Libp2p shares a port with whoever shares too: a second node with the same
+/// settings would take half of the first one's connections, and neither would notice.
+pub(super) fn check_free(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let machine = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((machine, port)).map(drop),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn transport(
     keypair: &Keypair,
     key: &NetworkKey,
     reached: Reached,
@@ -109,7 +129,7 @@ fn transport(
             if let ConnectedPoint::Dialer { address, .. } = &endpoint {
                 reached.note(address);
             }
-            key.handshake(socket)
+            key.handshake(Stall::new(socket, STALL))
         },
     );
     let upgraded = keyed.upgrade(Version::V1Lazy).authenticate(noise).multiplex(streams);

@@ -2,6 +2,9 @@
 //!
 //! The length is checked before anything is kept, and memory grows with what has arrived, not with
 //! what was announced. Libp2p's own codecs cut what is over their limit and hand on the rest.
+//!
+//! Libp2p says nothing of a request that cannot be read, so it is handed on as an error instead,
+//! and counted. Its sender, who keeps to no cap, waits until its own time is up.
 
 use std::io;
 
@@ -24,14 +27,18 @@ pub(super) struct Codec {
 
 impl request_response::Codec for Codec {
     type Protocol = StreamProtocol;
-    type Request = Vec<u8>;
+    type Request = io::Result<Vec<u8>>;
     type Response = Vec<u8>;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    async fn read_request<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<io::Result<Vec<u8>>>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, self.longest).await
+        Ok(read(io, self.longest).await)
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
@@ -45,12 +52,12 @@ impl request_response::Codec for Codec {
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        request: Vec<u8>,
+        request: io::Result<Vec<u8>>,
     ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &request, self.longest).await
+        write(io, &request?, self.longest).await
     }
 
     async fn write_response<T>(

@@ -4,29 +4,25 @@
 //! It owns everything and awaits nothing but the next event, command or deadline, so a caller that
 //! waits for one answer never keeps it from giving another.
 
+mod connections;
+mod messages;
+
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libp2p::allow_block_list::{Blocked, NotAllowed};
-use libp2p::connection_limits::Exceeded;
 use libp2p::futures::StreamExt;
-use libp2p::request_response::{
-    self, InboundFailure, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
-};
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError as Failed, ListenError, SwarmEvent};
+use libp2p::request_response::{OutboundRequestId, ResponseChannel};
+use libp2p::swarm::{ConnectionId, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, mdns};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::behaviour::{Behaviour, BehaviourEvent, MAX_IN_FLIGHT, Reached};
-use super::book::{Book, Source, is_loopback};
-use super::codec::PROTOCOL;
+use super::behaviour::{Behaviour, BehaviourEvent, Reached};
+use super::book::{Book, Source};
+use super::handle::{DialError, Event, Options, PeerInfo, RequestError};
 use super::key::{Fingerprint, NetworkKey};
 use super::links::Links;
 use super::refusals::{Refusal, Refusals, Why};
-use super::swarm::{Answer, DialError, Event, Options, PeerInfo, RequestError, cause};
 
 /// Requests that may wait for our answers at a time, of all peers together: the memory they hold
 /// is at most this many messages.
@@ -51,6 +47,12 @@ pub(super) enum Command {
 
 type Reply<T> = oneshot::Sender<T>;
 
+/// A request of ours that is under way.
+struct Asked {
+    peer: PeerId,
+    reply: Reply<Result<Vec<u8>, RequestError>>,
+}
+
 /// Somebody who waits for how a dial ends.
 struct Waiter {
     peer: PeerId,
@@ -70,7 +72,7 @@ pub(super) struct Driver {
     /// The addresses of the dials that are under way.
     dials: HashMap<ConnectionId, Vec<Multiaddr>>,
     waiters: Vec<Waiter>,
-    requests: HashMap<OutboundRequestId, (PeerId, Reply<Result<Vec<u8>, RequestError>>)>,
+    asked: HashMap<OutboundRequestId, Asked>,
     places: Arc<Semaphore>,
     /// Weak, so that the swarm ends when the last handle is dropped.
     commands: mpsc::WeakUnboundedSender<Command>,
@@ -102,7 +104,7 @@ impl Driver {
             reached,
             dials: HashMap::new(),
             waiters: Vec::new(),
-            requests: HashMap::new(),
+            asked: HashMap::new(),
             places: Arc::new(Semaphore::new(MAX_WAITING)),
             commands,
             events,
@@ -179,29 +181,6 @@ impl Driver {
         [redial, self.links.deadline()].into_iter().flatten().min()
     }
 
-    /// Dials, and tells how that ended to whoever waits.
-    fn dial(
-        &mut self,
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-        reply: Option<Reply<Result<(), DialError>>>,
-    ) {
-        // A port of its own: where both sides dial from the port they listen on, TCP makes one
-        // connection of the two, both take themselves for the one who dialled, and both fail.
-        let options = DialOpts::peer_id(peer)
-            .condition(PeerCondition::Always)
-            .addresses(addresses.clone())
-            .allocate_new_port()
-            .build();
-        let connection = options.connection_id();
-        self.dials.insert(connection, addresses);
-        self.waiters.extend(reply.map(|reply| Waiter { peer, connection, reply }));
-        self.book.dialling(&peer);
-        if let Err(error) = self.network.dial(options) {
-            self.dial_failed(Some(peer), connection, error);
-        }
-    }
-
     /// Returns whether there may be something to tend.
     fn on_command(&mut self, command: Command) -> bool {
         match command {
@@ -242,50 +221,13 @@ impl Driver {
         true
     }
 
-    fn request(
-        &mut self,
-        peer: PeerId,
-        bytes: Vec<u8>,
-        reply: Reply<Result<Vec<u8>, RequestError>>,
-    ) {
-        let refused = match self.links.get(&peer) {
-            None => RequestError::NotConnected,
-            Some(link) if link.in_flight >= MAX_IN_FLIGHT => RequestError::Busy,
-            Some(link) => {
-                link.in_flight += 1;
-                let id = self.network.behaviour_mut().messages.send_request(&peer, bytes);
-                self.requests.insert(id, (peer, reply));
-                return;
-            }
-        };
-        drop(reply.send(Err(refused)));
-    }
-
-    fn dial_now(
-        &mut self,
-        peer: PeerId,
-        addresses: &[Multiaddr],
-        reply: Reply<Result<(), DialError>>,
-    ) {
-        self.book.add(peer, addresses, Source::Trusted, Instant::now());
-        if self.links.get(&peer).is_some_and(|link| link.met) {
-            drop(reply.send(Ok(())));
-            return;
-        }
-        let addresses = self.book.addresses(&peer);
-        if addresses.is_empty() {
-            drop(reply.send(Err(DialError::NoAddress)));
-            return;
-        }
-        self.dial(peer, addresses, Some(reply));
-    }
-
     fn peers(&self) -> Vec<PeerInfo> {
         let met = self.links.iter().filter(|(_, link)| link.met);
         met.map(|(peer, link)| PeerInfo {
             peer: *peer,
             addresses: self.book.addresses(peer),
             round_trip: link.round_trip,
+            connections: link.connections(),
         })
         .collect()
     }
@@ -325,7 +267,7 @@ impl Driver {
             SwarmEvent::IncomingConnectionError { send_back_addr, error, peer_id, .. } => {
                 let why = match error {
                     ListenError::Transport(_) => Some(Why::KeyMismatch(self.fingerprint)),
-                    ListenError::Denied { cause } => why_denied(&cause),
+                    ListenError::Denied { cause } => connections::why_denied(&cause),
                     _ => None,
                 };
                 if let Some(why) = why {
@@ -353,163 +295,6 @@ impl Driver {
         true
     }
 
-    fn opened(&mut self, peer: PeerId, connection: ConnectionId, remote: Multiaddr) {
-        let now = Instant::now();
-        self.end_dial(connection);
-        self.book.add(peer, &[], Source::Trusted, now);
-        if self.links.opened(peer, connection, remote, now) {
-            self.book.connected(&peer, now);
-        } else if self.links.get(&peer).is_some_and(|link| link.met) {
-            self.end_waiters(|waiter| waiter.peer == peer, &Ok(()));
-        }
-    }
-
-    fn closed(&mut self, peer: PeerId, connection: ConnectionId, by_peer: bool) {
-        if let Some(link) = self.links.closed(&peer, connection) {
-            self.book.closed(&peer, Instant::now());
-            if link.met {
-                self.tell(Event::Disconnected { peer });
-            } else if by_peer {
-                self.refused(Some(peer), Some(link.remote), Why::ByPeer);
-            }
-        }
-        let refused = Err(DialError::Refused(Why::ByPeer));
-        self.end_waiters(|waiter| waiter.connection == connection, &refused);
-    }
-
-    fn dial_failed(&mut self, peer: Option<PeerId>, connection: ConnectionId, error: Failed) {
-        let answered = self.end_dial(connection);
-        let mut text = cause(&error);
-        let why = match error {
-            Failed::Transport(errors) => {
-                let causes = errors.iter().map(|(at, error)| format!("{at}: {}", cause(error)));
-                text = causes.collect::<Vec<_>>().join("; ");
-                answered.map(|address| (Some(address), Why::KeyMismatch(self.fingerprint)))
-            }
-            Failed::Denied { cause } => why_denied(&cause).map(|why| (None, why)),
-            Failed::WrongPeerId { address, .. } | Failed::LocalPeerId { address } => {
-                if let Some(peer) = &peer {
-                    self.book.forget_address(peer, &address);
-                }
-                Some((Some(address), Why::OtherPeer))
-            }
-            _ => None,
-        };
-        if let Some(peer) = &peer {
-            self.book.failed(peer, Instant::now());
-        }
-        let error = match why {
-            None => DialError::Unreachable(text),
-            Some((address, why)) => {
-                self.refused(peer, address, why);
-                DialError::Refused(why)
-            }
-        };
-        tracing::debug!(?peer, %error, "a dial failed");
-        self.end_waiters(|waiter| waiter.connection == connection, &Err(error));
-    }
-
-    /// A dial's outcome is known. Returns an address at which somebody answered.
-    fn end_dial(&mut self, connection: ConnectionId) -> Option<Multiaddr> {
-        let addresses = self.dials.remove(&connection)?;
-        // All are taken: what stays would be believed of the next dial.
-        let answered: Vec<_> = addresses.into_iter().filter(|a| self.reached.take(a)).collect();
-        answered.into_iter().next()
-    }
-
-    fn end_waiters(&mut self, whose: impl Fn(&Waiter) -> bool, outcome: &Result<(), DialError>) {
-        for waiter in self.waiters.extract_if(.., |waiter| whose(waiter)) {
-            drop(waiter.reply.send(outcome.clone()));
-        }
-    }
-
-    fn identified(&mut self, peer: PeerId, info: &identify::Info) {
-        let Some(link) = self.links.get(&peer) else { return };
-        let remote = link.remote.clone();
-        if !info.protocols.contains(&PROTOCOL) {
-            self.refused(Some(peer), Some(remote), Why::OtherProtocol);
-            self.disconnect(peer);
-            return;
-        }
-        // What another machine calls loopback leads back to this one.
-        let addresses: Vec<Multiaddr> = info
-            .listen_addrs
-            .iter()
-            .filter(|address| !is_loopback(address) || is_loopback(&remote))
-            .cloned()
-            .collect();
-        let new = self.book.add(peer, &addresses, Source::Trusted, Instant::now());
-        if !self.meet(peer) && new {
-            let addresses = self.book.addresses(&peer);
-            self.tell(Event::Learned { peer, addresses });
-        }
-    }
-
-    /// A peer said something under our protocol. Returns whether that was the first time.
-    fn meet(&mut self, peer: PeerId) -> bool {
-        let Some(link) = self.links.get(&peer).filter(|link| !link.met) else { return false };
-        link.met = true;
-        self.book.trust(&peer);
-        let addresses = self.book.addresses(&peer);
-        self.tell(Event::Connected { peer, addresses });
-        self.end_waiters(|waiter| waiter.peer == peer, &Ok(()));
-        true
-    }
-
-    fn on_message(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
-        use request_response::Event as E;
-        match event {
-            E::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                self.asked(peer, request, channel);
-            }
-            E::Message { message: Message::Response { request_id, response }, .. } => {
-                self.answered(request_id, Ok(response));
-            }
-            E::OutboundFailure { peer, request_id, error, .. } => {
-                let error = request_failed(error);
-                if matches!(error, RequestError::Malformed(_)) {
-                    self.refused(Some(peer), None, Why::Malformed);
-                }
-                self.answered(request_id, Err(error));
-            }
-            E::InboundFailure { peer, error: InboundFailure::Io(error), .. }
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-                ) =>
-            {
-                tracing::debug!(%peer, %error, "a request was malformed");
-                self.refused(Some(peer), None, Why::Malformed);
-            }
-            E::InboundFailure { peer, error, .. } => {
-                tracing::debug!(%peer, %error, "a request was not answered");
-            }
-            E::ResponseSent { .. } => {}
-        }
-    }
-
-    fn asked(&mut self, peer: PeerId, bytes: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
-        self.meet(peer);
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        match (place, self.commands.upgrade()) {
-            (Ok(place), Some(commands)) => {
-                let answer = Answer { channel, commands, _place: place };
-                self.tell(Event::Request { peer, bytes, answer });
-            }
-            // The channel is dropped, which tells the peer that there is no answer.
-            _ => self.refused(Some(peer), None, Why::Overloaded),
-        }
-    }
-
-    fn answered(&mut self, id: OutboundRequestId, outcome: Result<Vec<u8>, RequestError>) {
-        let Some((peer, reply)) = self.requests.remove(&id) else { return };
-        if let Some(link) = self.links.get(&peer) {
-            link.in_flight = link.in_flight.saturating_sub(1);
-        }
-        // Whoever asked may not wait any more.
-        drop(reply.send(outcome));
-    }
-
     fn refused(&mut self, peer: Option<PeerId>, address: Option<Multiaddr>, why: Why) {
         if let Some(refusal) = self.refusals.count(peer, address, why) {
             self.tell(Event::Refused(refusal));
@@ -532,29 +317,6 @@ fn is_let_in(behaviour: &Behaviour, peer: &PeerId) -> bool {
     let allowed = behaviour.allowed.as_ref();
     !behaviour.blocked.blocked_peers().contains(peer)
         && allowed.is_none_or(|allowed| allowed.allowed_peers().contains(peer))
-}
-
-fn why_denied(cause: &ConnectionDenied) -> Option<Why> {
-    if cause.downcast_ref::<Blocked>().is_some() {
-        Some(Why::Blocked)
-    } else if cause.downcast_ref::<NotAllowed>().is_some() {
-        Some(Why::NotAllowed)
-    } else {
-        cause.downcast_ref::<Exceeded>().map(|_| Why::Full)
-    }
-}
-
-fn request_failed(error: OutboundFailure) -> RequestError {
-    match error {
-        OutboundFailure::DialFailure => RequestError::NotConnected,
-        OutboundFailure::Timeout => RequestError::TimedOut,
-        OutboundFailure::ConnectionClosed => RequestError::Disconnected,
-        OutboundFailure::UnsupportedProtocols => RequestError::Unsupported,
-        OutboundFailure::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            RequestError::Malformed(error.to_string())
-        }
-        OutboundFailure::Io(error) => RequestError::NoAnswer(error.to_string()),
-    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

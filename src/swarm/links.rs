@@ -24,9 +24,16 @@ const LEFT_ALONE: Duration = Duration::from_secs(10);
 /// How long a peer may say nothing at first.
 const SILENT: Duration = Duration::from_secs(15);
 
+struct Connection {
+    id: ConnectionId,
+    since: Instant,
+    /// Whether it was told to close.
+    closing: bool,
+}
+
 /// The connections to one peer.
 pub(super) struct Link {
-    connections: Vec<(ConnectionId, Instant)>,
+    connections: Vec<Connection>,
     /// Where the newest connection leads.
     pub(super) remote: Multiaddr,
     /// Whether it said something.
@@ -38,16 +45,28 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// How many connections there are, with those that are closing.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
     /// When to choose among several connections.
     fn decided_at(&self, am_lower: bool) -> Option<Instant> {
-        let [_, .., (_, newest)] = self.connections[..] else { return None };
+        let mut staying = self.staying();
+        let newest = staying.next_back()?.since;
+        staying.next()?;
         Some(newest + if am_lower { SETTLED } else { LEFT_ALONE })
     }
 
     /// When to give up a peer that says nothing.
     fn silent_at(&self) -> Option<Instant> {
-        let (_, newest) = self.connections.last().filter(|_| !self.met)?;
-        Some(*newest + SILENT)
+        let newest = self.staying().next_back().filter(|_| !self.met)?;
+        Some(newest.since + SILENT)
+    }
+
+    /// The connections that were not told to close, the newest last.
+    fn staying(&self) -> impl DoubleEndedIterator<Item = &Connection> {
+        self.connections.iter().filter(|connection| !connection.closing)
     }
 
     fn is_silent(&self, now: Instant) -> bool {
@@ -82,14 +101,14 @@ impl Links {
             in_flight: 0,
         });
         link.remote = remote;
-        link.connections.push((connection, now));
+        link.connections.push(Connection { id: connection, since: now, closing: false });
         link.connections.len() == 1
     }
 
     /// A connection ended. Returns the link if it was the last to this peer.
     pub(super) fn closed(&mut self, peer: &PeerId, connection: ConnectionId) -> Option<Link> {
         let link = self.peers.get_mut(peer)?;
-        link.connections.retain(|(other, _)| *other != connection);
+        link.connections.retain(|other| other.id != connection);
         if link.connections.is_empty() { self.peers.remove(peer) } else { None }
     }
 
@@ -116,8 +135,12 @@ impl Links {
             } else {
                 continue;
             };
-            let closed = link.connections.len() - kept;
-            surplus.extend(link.connections.drain(..closed).map(|(connection, _)| connection));
+            let staying: Vec<_> = link.connections.iter_mut().filter(|c| !c.closing).collect();
+            let surplus_of_link = staying.len() - kept;
+            for connection in staying.into_iter().take(surplus_of_link) {
+                connection.closing = true;
+                surplus.push(connection.id);
+            }
         }
         surplus
     }

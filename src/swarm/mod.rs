@@ -30,23 +30,24 @@ mod behaviour;
 mod book;
 mod codec;
 mod driver;
+mod handle;
 mod invitation;
 mod key;
 mod links;
 mod refusals;
-mod swarm;
+mod stall;
 
 #[cfg(test)]
 mod tests;
 
 pub use codec::MAX_MESSAGE;
+pub use handle::{
+    Answer, DialError, Event, Options, PeerInfo, RequestError, StartError, Swarm, TooLong,
+};
 pub use invitation::{Invitation, InvitationError};
 pub use key::{Fingerprint, KeyError, NetworkKey};
 pub use libp2p::{Multiaddr, PeerId};
 pub use refusals::{Refusal, Why};
-pub use swarm::{
-    Answer, DialError, Event, Options, PeerInfo, RequestError, StartError, Swarm, TooLong,
-};
 
 use libp2p::identity::{DecodingError, Keypair};
 

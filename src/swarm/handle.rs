@@ -1,8 +1,10 @@
 //! The swarm's handle: what a node says to it and hears from it.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
+use libp2p::multiaddr::Protocol;
 use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -40,12 +42,16 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let everywhere = ["/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"];
+        let mut listen = vec![Multiaddr::from(Ipv4Addr::UNSPECIFIED)];
+        // A machine without IPv6 refuses it.
+        if TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
+            listen.push(Multiaddr::from(Ipv6Addr::UNSPECIFIED));
+        }
+        for address in &mut listen {
+            address.push(Protocol::Tcp(0));
+        }
         Options {
-            listen: everywhere
-                .iter()
-                .map(|address| address.parse().expect("these are addresses"))
-                .collect(),
+            listen,
             known: Vec::new(),
             mdns: true,
             max_outgoing: 16,
@@ -201,13 +207,15 @@ pub struct PeerInfo {
     pub addresses: Vec<Multiaddr>,
     /// Of the last ping; they are 15 s apart.
     pub round_trip: Option<Duration>,
+    /// How many connections there are: more than one only for a moment after both sides dialled.
+    pub connections: usize,
 }
 
 /// A running swarm. Its clones are the same one; it ends when the last is dropped.
 #[derive(Clone, Debug)]
 pub struct Swarm {
     me: PeerId,
-    commands: mpsc::UnboundedSender<Command>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Swarm {
@@ -238,11 +246,16 @@ impl Swarm {
     ) -> Result<(Swarm, mpsc::UnboundedReceiver<Event>), StartError> {
         let reached = Reached::default();
         let mut network = behaviour::build(&identity.0, key, options, reached.clone(), longest)?;
+        let refused = |address: &Multiaddr, error: &dyn std::error::Error| StartError::Listen {
+            address: address.clone(),
+            reason: cause(error),
+        };
+        // First all are looked at: IPv6 in the check takes the port of IPv4 too.
         for address in &options.listen {
-            network.listen_on(address.clone()).map_err(|error| StartError::Listen {
-                address: address.clone(),
-                reason: cause(&error),
-            })?;
+            behaviour::check_free(address).map_err(|error| refused(address, &error))?;
+        }
+        for address in &options.listen {
+            network.listen_on(address.clone()).map_err(|error| refused(address, &error))?;
         }
         let me = *network.local_peer_id();
         let (commands, queue) = mpsc::unbounded_channel();
