@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use libp2p::futures::StreamExt;
-use libp2p::futures::future::join_all;
+use libp2p::futures::future::{join_all, select_all};
 use libp2p::swarm::SwarmEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -575,13 +575,13 @@ async fn a_peer_behind_a_pulled_cable_is_let_go_although_much_is_still_to_be_sen
     one.met(other.id).await;
     pull.send(()).unwrap();
     let (swarm, id) = (one.swarm.clone(), other.id);
-    let asked = (0..behaviour::MAX_IN_FLIGHT).map(|_| {
+    let asked = (0..=behaviour::MAX_IN_FLIGHT).map(|_| {
         let swarm = swarm.clone();
         tokio::spawn(async move { swarm.request(id, vec![0; MAX_MESSAGE]).await })
     });
-    let asked: Vec<_> = asked.collect();
-    // Once the last of them is under way, there is no room for one more.
-    eventually(|| async { one.ask(id, b"").await == Err(RequestError::Busy) }).await;
+    // One is too many, and then all the others are under way.
+    let (first, _, asked) = timeout(LONG, select_all(asked)).await.unwrap();
+    assert_eq!(first.unwrap(), Err(RequestError::Busy));
     one.swarm.disconnect(id);
     one.lost(id).await;
     for request in asked {
