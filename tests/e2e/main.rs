@@ -21,5 +21,6 @@ mod sessions;
 // Limits the size of files of a process that runs, which Linux alone lets others do.
 #[cfg(target_os = "linux")]
 mod store_failure;
+mod swarm;
 mod takeover;
 mod usage;

@@ -271,7 +271,7 @@ fn print(text: &str) -> Result<(), Failure> {
 fn start_logs(verbose: u8) {
     let level = match verbose {
         0 => "warn,rmcp=error",
-        1 => "info,rmcp=warn",
+        1 => "info,rmcp=warn,libp2p=warn,libp2p_swarm=warn,libp2p_mdns=warn",
         _ => "debug,rmcp=warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
