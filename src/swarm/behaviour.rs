@@ -28,12 +28,9 @@ use super::codec::{Codec, PROTOCOL};
 use super::handle::Options;
 use super::invitation::without_peer;
 use super::key::NetworkKey;
-use super::stall::Stall;
 
 /// How long a connection may take to come up, on both sides.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a peer may take nothing of what is sent to it. Slow links take something.
-const STALL: Duration = Duration::from_secs(15);
 /// A connection without a word stays this long. Libp2p's ten seconds would close those of a swarm
 /// that has nothing to do.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
@@ -129,7 +126,7 @@ pub(super) fn transport(
             if let ConnectedPoint::Dialer { address, .. } = &endpoint {
                 reached.note(address);
             }
-            key.handshake(Stall::new(socket, STALL))
+            key.handshake(socket)
         },
     );
     let upgraded = keyed.upgrade(Version::V1Lazy).authenticate(noise).multiplex(streams);

@@ -35,7 +35,6 @@ mod invitation;
 mod key;
 mod links;
 mod refusals;
-mod stall;
 
 #[cfg(test)]
 mod tests;
