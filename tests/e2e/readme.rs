@@ -101,7 +101,10 @@ fn every_command_and_code_that_it_lists_is_there() {
             "list" | "show" | "requeue" | "reprioritize" => &format!("p2p-workflow {cell}"),
             other => other,
         };
-        if ["mcp ", "p2p-workflow ", "node "].iter().any(|start| command.starts_with(start)) {
+        if ["mcp ", "p2p-workflow ", "swarm ", "node "]
+            .iter()
+            .any(|start| command.starts_with(start))
+        {
             let mut arguments: Vec<&str> = command.split(' ').collect();
             arguments.push("--help");
             assert_eq!(home.run(&arguments).code, 0, "{command}");

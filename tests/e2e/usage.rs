@@ -4,12 +4,18 @@ use std::process::Command;
 
 use crate::harness::Home;
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 26] = [
     &[],
     &["mcp"],
     &["mcp", "start"],
     &["mcp", "config"],
     &["mcp", "instructions"],
+    &["swarm"],
+    &["swarm", "init"],
+    &["swarm", "invite"],
+    &["swarm", "join"],
+    &["swarm", "peers"],
+    &["swarm", "leave"],
     &["p2p-workflow"],
     &["p2p-workflow", "status"],
     &["p2p-workflow", "submit"],
