@@ -113,6 +113,11 @@ enum Command {
     Node(NodeCommand),
     /// The machines that share their tasks
     #[command(subcommand)]
+    #[command(after_help = "\
+Examples:
+  ipfs-accelerate swarm init          on the first machine
+  ipfs-accelerate swarm invite        prints the line for the next one
+  ipfs-accelerate swarm join LINE     on that one")]
     Swarm(SwarmCommand),
     /// Print a completion script for a shell
     Completions(Completions),
@@ -267,12 +272,12 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Logs go to stderr. `RUST_LOG` has the last word; the protocol library stays quiet without it.
+/// Logs go to stderr. `RUST_LOG` has the last word; libraries only warn without it.
 fn start_logs(verbose: u8) {
     let level = match verbose {
         0 => "warn,rmcp=error",
-        1 => "info,rmcp=warn,libp2p=warn,libp2p_swarm=warn,libp2p_mdns=warn",
-        _ => "debug,rmcp=warn",
+        1 => "warn,ipfs_accelerate=info,p2p_workflow_scheduler=info",
+        _ => "warn,ipfs_accelerate=debug,p2p_workflow_scheduler=debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let colour = AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;

@@ -14,10 +14,22 @@ const METHODS: &str = "ipfs-accelerate/swarm/";
 #[derive(Debug, Subcommand)]
 pub(super) enum SwarmCommand {
     /// Make a swarm of this machine, for others to join
+    #[command(after_help = "\
+Examples:
+  ipfs-accelerate swarm init
+
+The key is kept in swarm.key in the data directory, in the format of IPFS.")]
     Init(Format),
     /// Print the line that lets another machine join; it holds the swarm's key
+    #[command(after_help = "\
+Examples:
+  ipfs-accelerate swarm invite
+  ssh other ipfs-accelerate swarm join \"$(ipfs-accelerate swarm invite)\"")]
     Invite(Format),
     /// Join the swarm of an invitation
+    #[command(after_help = "\
+Examples:
+  ipfs-accelerate swarm join ipfs-accelerate-swarm-1+…")]
     Join {
         /// What `swarm invite` printed
         line: String,
@@ -25,8 +37,15 @@ pub(super) enum SwarmCommand {
         format: Format,
     },
     /// Show the machines of the swarm
+    #[command(after_help = "\
+Examples:
+  ipfs-accelerate swarm peers
+  ipfs-accelerate swarm peers --json")]
     Peers(Format),
     /// Leave the swarm; the tasks stay
+    #[command(after_help = "\
+Examples:
+  ipfs-accelerate swarm leave")]
     Leave(Format),
 }
 
