@@ -284,10 +284,11 @@ async fn a_blocked_peer_is_cut_off_kept_out_and_let_in_again() {
     let key = key();
     let (mut one, mut other) = (start(&key, &alone()).await, start(&key, &alone()).await);
     one.dial(&other).await.unwrap();
+    // Both have heard the other's first word: a peer that is blocked before is never met.
     one.met(other.id).await;
+    other.met(one.id).await;
     one.swarm.block(other.id);
     one.lost(other.id).await;
-    other.met(one.id).await;
     other.lost(one.id).await;
     let refused = other.dial(&one).await.unwrap_err();
     assert_eq!(refused, DialError::Refused(Why::ByPeer));
