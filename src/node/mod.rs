@@ -14,7 +14,8 @@
 //! core and takes it up again from the disk before anyone is answered; from then on calls that
 //! write are refused until the disk takes a write again, and calls that read go on.
 //!
-//! Whoever wants to be told of changes rather than ask has a [`Watch`].
+//! Whoever wants to be told of changes rather than ask has a [`Watch`]. While the data folder holds a
+//! swarm's key, `network` carries the core's messages to other machines' nodes and theirs to it.
 //!
 //! [`attach()`] is the way in: it makes this process the node, or connects it to the one that is.
 //! Everything that differs between operating systems is in `local` and [`stdio`].
