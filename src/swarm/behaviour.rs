@@ -13,6 +13,7 @@ use libp2p::connection_limits::ConnectionLimits;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
+use libp2p::futures::TryFutureExt;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::pnet::PnetConfig;
@@ -25,6 +26,7 @@ use libp2p::{
 };
 
 use super::codec::{Codec, PROTOCOL};
+use super::greeting::Greeted;
 use super::handle::Options;
 use super::invitation::without_peer;
 use super::key::NetworkKey;
@@ -126,7 +128,7 @@ pub(super) fn transport(
             if let ConnectedPoint::Dialer { address, .. } = &endpoint {
                 reached.note(address);
             }
-            key.handshake(socket)
+            key.handshake(socket).map_ok(Greeted::new)
         },
     );
     let upgraded = keyed.upgrade(Version::V1Lazy).authenticate(noise).multiplex(streams);

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::behaviour::{Behaviour, BehaviourEvent, Reached};
 use super::book::{Book, Source};
+use super::greeting::OtherKey;
 use super::handle::{DialError, Event, Options, PeerInfo, RequestError};
 use super::key::{Fingerprint, NetworkKey};
 use super::links::Links;
@@ -265,8 +266,11 @@ impl Driver {
                 self.dial_failed(peer_id, connection_id, error);
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, peer_id, .. } => {
+                tracing::debug!(%send_back_addr, %error, "a connection did not come up");
                 let why = match error {
-                    ListenError::Transport(_) => Some(Why::KeyMismatch(self.fingerprint)),
+                    ListenError::Transport(error) if OtherKey::is_cause_of(&error) => {
+                        Some(Why::KeyMismatch(self.fingerprint))
+                    }
                     ListenError::Denied { cause } => connections::why_denied(&cause),
                     _ => None,
                 };

@@ -17,8 +17,9 @@
 //!
 //! # What libp2p does not do by itself
 //!
-//! * A wrong key looks like a handshake that never ends, so what fails after somebody answered is
-//!   told as a possible mismatch ([`Why::KeyMismatch`]).
+//! * A wrong key looks like a handshake that never ends. So the first bytes are looked at: noise
+//!   ends the connection at once, as does what fails after somebody answered our dial, and is told
+//!   as a possible mismatch ([`Why::KeyMismatch`]).
 //! * A pulled cable shows nowhere. Heartbeats are the node's; on suspicion it calls
 //!   [`Swarm::disconnect`], and then the peer is dialled again.
 //! * A peer that refuses us completes the handshake first. [`Event::Connected`] waits for its first
@@ -30,6 +31,7 @@ mod behaviour;
 mod book;
 mod codec;
 mod driver;
+mod greeting;
 mod handle;
 mod invitation;
 mod key;
