@@ -346,9 +346,7 @@ async fn received(
             Ok(()) => String::new(),
             Err(refused) => {
                 if let Refused::OwnWrites { .. } = refused {
-                    tracing::error!(
-                        "{peer}: {refused}. Stop this node, and start it with --restored."
-                    );
+                    tracing::warn!("{peer}: {refused}. It goes on under a new name.");
                 }
                 refused.to_string()
             }

@@ -8,7 +8,7 @@ use tokio::sync::{OnceCell, oneshot};
 
 use crate::scheduler::{
     Caller, Claimed, Filter, Ids, LeaseTerm, Mark, Marked, MemberView, NothingReady, Now, Offer,
-    P2PTask, Page, PeerUpdated, Status, Submitted, Want,
+    P2PTask, Page, PeerUpdated, Status, Submitted, Want, Why,
 };
 
 use super::calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
@@ -315,6 +315,14 @@ impl Session {
     /// [`CallError`].
     pub async fn status(&self) -> Result<Status, CallError> {
         self.0.node.call(|scheduler, now| scheduler.status(now)).await
+    }
+
+    /// Why a task goes to whom it goes.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn why(&self, task_id: &str) -> Result<Why, CallError> {
+        Ok(self.0.node.call(|scheduler, now| scheduler.why(now, task_id)).await??)
     }
 
     /// Syncs since the node started, one for each group of calls.

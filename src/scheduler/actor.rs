@@ -12,13 +12,14 @@ use super::machine::P2PWorkflowScheduler;
 use super::record::{Dot, Record};
 
 impl P2PWorkflowScheduler {
-    /// Names this peer's writes by `actor` from now on, also those since this scheduler was made.
+    /// Names this peer's writes by an actor that never wrote, from now on, and also those since this
+    /// scheduler was made: a peer knows of writes by the actor so far that are not here.
     ///
-    /// To be called where [`receive`](Self::receive) says that a peer knows of writes that are not
-    /// here, with an actor that never wrote. It is a change like any other: to be on disk, with the
-    /// actor itself, before anything else leaves.
-    pub fn adopt_actor(&mut self, now: Now, actor: &str) {
-        let old = std::mem::replace(&mut self.actor, actor.into());
+    /// It is a change like any other: on disk before anything else leaves.
+    pub(super) fn take_new_actor(&mut self, now: Now) {
+        let new: Arc<str> = format!("{}/{:016x}", self.peer, (self.jitter)()).into();
+        let old = std::mem::replace(&mut self.actor, new.clone());
+        self.changes.actor = Some(new);
         let opened_at = std::mem::take(&mut self.opened_at);
         let is_doubtful = |dot: &Dot| dot.actor == old && dot.counter > opened_at;
         let mut written: Vec<(u64, u64)> = self

@@ -13,8 +13,10 @@ pub struct Changes {
     pub tasks: Vec<TaskChange>,
     /// Counters of the shown clock that rose: peer, counter.
     pub clock: Vec<(Arc<str>, u64)>,
-    /// Counters of the replication vector that rose.
+    /// Counters of the replication vector that rose, or fell where this peer took a new actor.
     pub have: Vec<Dot>,
+    /// The actor that names this peer's writes from now on, where it is another than before.
+    pub actor: Option<Arc<str>>,
     /// Specs that lost a merge against another under the same id.
     pub conflicts: Vec<Conflict>,
     /// Second runs that were found.

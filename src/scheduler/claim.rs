@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use super::calls::{Caller, Claimed, LeaseTerm, NothingReady, Now, Ownership, Reason, State, Want};
-use super::limits::{self, DEFAULT_LEASE, MAX_LABELS, MAX_LOSSES};
+use super::calls::{
+    Caller, Claimed, LeaseTerm, NothingReady, Now, Ownership, Reason, State, Turn, Want, Why,
+};
+use super::limits::{
+    self, DEFAULT_LEASE, MAX_LABELS, MAX_LOSSES, MAX_TURNS_GIVEN, MAX_TURNS_SHOWN,
+};
 use super::machine::P2PWorkflowScheduler;
 use super::ownership::{Distance, Hash256};
 use super::record::{Lease, Outcome, Phase, Record};
@@ -104,7 +108,41 @@ impl P2PWorkflowScheduler {
             rank: u32::try_from(rank).unwrap_or(u32::MAX),
             distance: distance.hamming,
             reason,
+            turns: match candidates.len() {
+                1 => Vec::new(),
+                _ => self.turns(&combined, epoch, MAX_TURNS_GIVEN),
+            },
+            combined,
+            provisional: self.members.is_provisional(),
         }
+    }
+
+    fn turns(&self, combined: &Hash256, epoch: u64, at_most: usize) -> Vec<Turn> {
+        let turns = self.members.candidates().turns(combined, epoch).take(at_most);
+        turns
+            .map(|(peer, distance)| Turn { peer: peer.clone(), distance: distance.hamming })
+            .collect()
+    }
+
+    /// Why a task goes to whom it goes, as this peer sees it.
+    ///
+    /// # Errors
+    /// [`Rejection::TaskNotFound`].
+    pub fn why(&self, now: Now, task_id: &str) -> Result<Why, Rejection> {
+        let key = self.known(task_id)?;
+        let entry = self.table.entry(key);
+        let (record, combined) = (&entry.record, entry.record.combined_hash());
+        let epoch = self.epoch_of_turns(entry);
+        Ok(Why {
+            task: self.view(now, key),
+            head: record.spec.head,
+            turns: self.turns(&combined, epoch.into(), MAX_TURNS_SHOWN),
+            combined,
+            epoch,
+            candidates: self.members.candidates().len() as u64,
+            turn: self.config.turn,
+            provisional: self.members.is_provisional(),
+        })
     }
 
     /// Why there is nothing to give.

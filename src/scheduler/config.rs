@@ -55,7 +55,7 @@ impl Default for Config {
             session_grace: 5_000,
             reported_member_timeout: 300_000,
             suspect_after: 5_000,
-            down_after: 10_000,
+            down_after: 8_000,
             heartbeat_interval: 1_000,
             push_fanout: 3,
             pull_interval: 10_000,

@@ -43,6 +43,10 @@ pub const MAX_PAGE_SCAN: usize = 10_000;
 pub const MAX_NEWEST_WORKFLOWS: usize = 100;
 /// Ids offered at once for one that was begun: the protocol's own limit.
 pub const MAX_OFFERED: usize = 100;
+/// Turns that come with a task: enough to see why this peer has it, little to read.
+pub const MAX_TURNS_GIVEN: usize = 3;
+/// Turns shown to a person who asks why.
+pub const MAX_TURNS_SHOWN: usize = 100;
 /// Ids named in one answer to a completion; the tasks are ready all the same.
 pub const MAX_UNBLOCKED_SHOWN: usize = 100;
 /// A delay: a year, beyond which it is a mistake of units.

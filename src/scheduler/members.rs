@@ -24,8 +24,20 @@ pub struct Heartbeat {
     pub incarnation: u64,
     /// Rises with each heartbeat of an incarnation.
     pub counter: u64,
-    /// Whether the peer runs tasks. One that does not is never an owner.
-    pub takes_work: bool,
+    /// What it does in the swarm.
+    pub presence: Presence,
+}
+
+/// What a peer does in the swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Presence {
+    /// It runs tasks.
+    Works,
+    /// It runs none, and is never an owner.
+    Watches,
+    /// It left for good, and says so with its last heartbeat: what it held is free, and it counts
+    /// neither as known nor as out of reach.
+    Left,
 }
 
 /// A member's liveness.
@@ -52,7 +64,7 @@ pub struct MemberView {
     pub takes_work: bool,
     /// When it was last heard of, in milliseconds since the Unix epoch.
     pub heard_at: Option<u64>,
-    /// How its last reported clock stood to this peer's, before they were merged.
+    /// How its clock stood to this peer's when it was last known, before they were merged.
     pub clock_order: Option<ClockOrder>,
 }
 
@@ -82,13 +94,16 @@ pub(crate) struct Members {
     next: u64,
     /// Whether what [`Members::views`] shows changed, but for when a member was heard of.
     pub(crate) changed: bool,
+    /// Members that fell silent, to be asked for once.
+    silent: Vec<Arc<str>>,
 }
 
 impl Members {
     pub(crate) fn new(me: Arc<str>) -> Self {
         let mut candidates = Candidates::default();
         candidates.insert(me.clone());
-        Members { me, members: BTreeMap::new(), candidates, next: u64::MAX, changed: false }
+        let (members, next) = (BTreeMap::new(), u64::MAX);
+        Members { me, members, candidates, next, changed: false, silent: Vec::new() }
     }
 
     /// Among whom tasks are ranked: this peer, and the members that are not down and take work.
@@ -98,7 +113,17 @@ impl Members {
 
     /// Members, this peer among them.
     pub(crate) fn known(&self) -> u64 {
-        self.members.len() as u64 + 1
+        self.members.values().filter(|member| !member.has_left()).count() as u64 + 1
+    }
+
+    /// Whether this peer and those in its reach are no majority of the swarm: then another part of
+    /// it may do the same work.
+    pub(crate) fn is_provisional(&self) -> bool {
+        let swarm = self.members.values().filter(|member| member.is_in_swarm());
+        let (known, in_reach) = swarm.fold((1, 1), |(known, in_reach), member| {
+            (known + 1, in_reach + usize::from(member.liveness != Liveness::Down))
+        });
+        2 * in_reach <= known
     }
 
     /// Whether `peer` is one of them.
@@ -123,10 +148,11 @@ impl Members {
         })
     }
 
-    /// The last heartbeats of the members that are not down.
+    /// The last heartbeats of the members that are not down, and of those that left.
     pub(crate) fn beats(&self) -> impl Iterator<Item = (&Arc<str>, Heartbeat)> {
-        let up = self.members.iter().filter(|(_, member)| member.liveness != Liveness::Down);
-        up.filter_map(|(peer, member)| member.beat.map(|beat| (peer, beat)))
+        let told = |member: &Member| member.liveness != Liveness::Down || member.has_left();
+        let told = self.members.iter().filter(move |(_, member)| told(member));
+        told.filter_map(|(peer, member)| member.beat.map(|beat| (peer, beat)))
     }
 
     /// The last heartbeat of `peer`, also if it is down.
@@ -170,16 +196,43 @@ impl Members {
             return;
         }
         let standing = |member: &Member| {
-            (member.beat.map(|beat| beat.takes_work), member.liveness, member.turns_at == u64::MAX)
+            (member.beat.map(|beat| beat.presence), member.liveness, member.turns_at == u64::MAX)
         };
         let before = standing(member);
         member.beat = Some(beat);
-        member.liveness = Liveness::Alive;
+        member.liveness = match beat.presence {
+            Presence::Works | Presence::Watches => Liveness::Alive,
+            Presence::Left => Liveness::Down,
+        };
         member.heard_at = Some(now.wall);
         member.turns_at = now.monotonic.saturating_add(config.suspect_after);
         let changed = standing(member) != before;
         self.changed |= changed;
         self.refresh(now, peer);
+    }
+
+    /// How the clock of `peer` stands to this peer's.
+    pub(crate) fn set_clock_order(&mut self, peer: &str, order: ClockOrder) {
+        if let Some(member) = self.members.get_mut(peer)
+            && member.clock_order != Some(order)
+        {
+            member.clock_order = Some(order);
+            self.changed = true;
+        }
+    }
+
+    /// Forgets `peer` as if it had never been heard of. What it held is as free as that of any peer
+    /// that nobody hears of: after the time that a suspect has.
+    pub(crate) fn forget(&mut self, peer: &str) {
+        if self.members.remove(peer).is_some() {
+            self.candidates.remove(peer);
+            self.changed = true;
+        }
+    }
+
+    /// The members that fell silent since this was last called.
+    pub(crate) fn take_silent(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.silent)
     }
 
     /// A connection to `peer` dropped: it is suspect at once.
@@ -237,6 +290,7 @@ impl Members {
             if member.liveness == Liveness::Alive && member.turns_at <= now.monotonic {
                 member.liveness = Liveness::Suspect;
                 member.turns_at = now.monotonic.saturating_add(config.down_after);
+                self.silent.push(peer.clone());
                 self.changed = true;
             }
             if member.liveness == Liveness::Suspect && member.turns_at <= now.monotonic {
@@ -295,8 +349,17 @@ impl Member {
 
     /// Whether tasks may go to it.
     fn is_candidate(&self) -> bool {
-        let beats = self.beat.is_some_and(|beat| beat.takes_work);
+        let beats = self.beat.is_some_and(|beat| beat.presence == Presence::Works);
         (beats && self.liveness != Liveness::Down) || self.reported_until > 0
+    }
+
+    /// Whether it is, or was lately, a peer of the swarm.
+    fn is_in_swarm(&self) -> bool {
+        self.beat.is_some_and(|beat| beat.presence != Presence::Left)
+    }
+
+    fn has_left(&self) -> bool {
+        self.beat.is_some_and(|beat| beat.presence == Presence::Left)
     }
 
     /// Whether nothing is left to know of it: a reported clock that timed out.

@@ -55,7 +55,7 @@ pub use config::Config;
 pub use foreign::{Carried, RecordError};
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
 pub use machine::{Jitter, P2PWorkflowScheduler};
-pub use members::{Heartbeat, Liveness, MemberView};
+pub use members::{Heartbeat, Liveness, MemberView, Presence};
 pub use messages::{
     Beats, Content, Cursor, Message, Outgoing, PullId, PullPage, PullRequest, Roots, Text, VERSION,
     Vectors,

@@ -322,6 +322,17 @@ impl Candidates {
         Some((place + self.len() - first) % self.len())
     }
 
+    /// The candidates in the order of their turns in an epoch, the owner first.
+    pub fn turns(
+        &self,
+        combined: &Hash256,
+        epoch: u64,
+    ) -> impl Iterator<Item = (&Arc<str>, Distance)> {
+        let first = self.first_place(epoch).unwrap_or_default();
+        let places = (0..self.len()).map(move |turn| (first + turn) % self.len());
+        places.filter_map(|place| self.at_place(combined, place))
+    }
+
     fn first_place(&self, epoch: u64) -> Option<usize> {
         let place = epoch.saturating_sub(1).checked_rem(self.len() as u64)?;
         Some(place as usize)
@@ -414,12 +425,17 @@ mod tests {
                 let rank = candidates.rank_of(peer, &combined, epoch);
                 assert_eq!(rank, Some((place + 7 - first) % 7));
             }
+            let turns: Vec<_> = candidates.turns(&combined, epoch).map(|(peer, _)| peer).collect();
+            let mut rotated: Vec<_> = ranking.iter().collect();
+            rotated.rotate_left(first);
+            assert_eq!(turns, rotated);
         }
         assert_eq!(candidates.owner(&combined, 0), candidates.owner(&combined, 1));
     }
 
     #[test]
     fn nobody_owns_a_task_without_candidates() {
+        assert_eq!(Candidates::default().turns(&hash("task"), 1).count(), 0);
         let mut candidates = candidates(2);
         assert!(!candidates.insert("peer-0".into()));
         assert!(candidates.remove("peer-0") && candidates.remove("peer-1"));

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::calls::Now;
+use super::clock::MerkleClock;
 use super::foreign::Carried;
 use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_CLOCK_ENTRIES, MAX_PULL_SCAN};
 use super::machine::P2PWorkflowScheduler;
@@ -156,6 +157,9 @@ impl P2PWorkflowScheduler {
                 self.changes.have.push(Dot { actor, counter });
             }
         }
+        let mut theirs = MerkleClock::new(&**from);
+        theirs.merge(&last.clock);
+        self.members.set_clock_order(from, theirs.compare(&self.clock));
         self.merge_clock(&last.clock);
         self.end_pull(now);
         let roots = self.roots();

@@ -57,9 +57,10 @@ pub enum Refused {
     #[error("this node already holds {MAX_LIVE_TASKS} tasks that have not ended")]
     Full,
     /// The peer knows of a write by this node's actor that this node does not know of: its store
-    /// was put back to an older state. It must write under a new actor (protocol rule 5).
+    /// was put back to an older state. From now on it writes under a new actor (protocol rule 5), and
+    /// what the peer said comes again by a pull.
     #[error(
-        "it knows of write {counter} of this node, which knows of {known}: this node's store was restored"
+        "it knows of write {counter} of this node, which knows of {known}: this node's store was put back to an older state"
     )]
     OwnWrites {
         /// The largest counter that the peer knows.

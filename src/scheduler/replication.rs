@@ -40,10 +40,10 @@ use std::sync::Arc;
 
 use super::calls::Now;
 use super::change_order::ChangeOrder;
-use super::clock::vector_root;
+use super::clock::{ClockOrder, vector_root};
 use super::limits::{MAX_BEATS, MAX_CLOCK_ENTRIES, MAX_FOREIGN_COUNTER};
 use super::machine::P2PWorkflowScheduler;
-use super::members::Heartbeat;
+use super::members::{Heartbeat, Presence};
 use super::messages::{Beats, Content, Cursor, Message, Outgoing, Roots, VERSION};
 use super::pull::Pull;
 use super::push::{Fresh, Pushed, push_fresh};
@@ -87,6 +87,8 @@ pub(super) struct Replication {
     incarnation: u64,
     beats: u64,
     next_beat: u64,
+    /// Whether this peer said that it leaves.
+    left: bool,
     pub(super) next_pull: u64,
     pub(super) connected: BTreeMap<Arc<str>, Remote>,
     /// Up to where the changes of peers were followed, also of peers that are not connected now.
@@ -125,6 +127,7 @@ impl P2PWorkflowScheduler {
             incarnation: run.number,
             beats: 0,
             next_beat: now.monotonic,
+            left: false,
             next_pull: now.monotonic,
             connected: BTreeMap::new(),
             cursors: BTreeMap::new(),
@@ -165,10 +168,40 @@ impl P2PWorkflowScheduler {
         }
     }
 
+    /// Says to all connected peers that this one leaves for good. Nothing else follows in this run.
+    pub fn leave(&mut self, now: Now) {
+        let Some(replication) = &mut self.replication else { return };
+        replication.left = true;
+        self.send_beats(now);
+    }
+
+    /// A peer is no longer wanted in the swarm: it does not count as a member any more.
+    pub fn forget_member(&mut self, now: Now, peer: &Arc<str>) {
+        self.connection_lost(now, peer);
+        let before = self.members.candidates().len();
+        self.members.forget(peer);
+        self.membership_changed(now, peer, before, false);
+        for key in self.table.held_by(peer) {
+            self.members.holds_a_lease(now, &self.config, peer);
+            self.settle(now, key);
+        }
+    }
+
+    /// Connected peers that fell silent since this was last called: whoever drives closes the
+    /// connection, so that one that leads nowhere is made anew.
+    pub fn take_silent(&mut self) -> Vec<Arc<str>> {
+        let mut silent = self.members.take_silent();
+        let replication = self.replication.as_ref();
+        silent.retain(|peer| replication.is_some_and(|it| it.connected.contains_key(peer)));
+        silent
+    }
+
     /// A message of a connected peer came in.
     ///
     /// # Errors
     /// [`Refused`]: it is not what a peer of this version and in its senses says.
+    /// [`Refused::OwnWrites`] is an error that changed something: from then on this peer writes under
+    /// a new actor (see `actor`).
     pub fn receive(&mut self, now: Now, from: &Arc<str>, message: Message) -> Result<(), Refused> {
         if message.version != VERSION {
             return Err(Refused::Version { theirs: message.version });
@@ -177,12 +210,16 @@ impl P2PWorkflowScheduler {
         if !replication.is_some_and(|it| it.connected.contains_key(from)) {
             return Err(Refused::NotConnected);
         }
-        match message.content {
+        let received = match message.content {
             Content::Heartbeat(beats) => self.receive_beats(now, from, beats),
             Content::Push { records, clock } => self.receive_push(now, from, records, &clock),
             Content::PullRequest(request) => self.answer_pull(from, request),
             Content::PullPage(page) => self.receive_page(now, from, page),
+        };
+        if let Err(Refused::OwnWrites { .. }) = received {
+            self.take_new_actor(now);
         }
+        received
     }
 
     /// Takes out what is to be sent. It may leave when all changes that were taken out before are on
@@ -251,7 +288,11 @@ impl P2PWorkflowScheduler {
         let own = Heartbeat {
             incarnation: replication.incarnation,
             counter: replication.beats,
-            takes_work: replication.run.takes_work,
+            presence: match replication.run.takes_work {
+                _ if replication.left => Presence::Left,
+                true => Presence::Works,
+                false => Presence::Watches,
+            },
         };
         let is_news = |(peer, beat): &(&Arc<str>, Heartbeat)| {
             replication.passed_on.get(*peer).is_none_or(|last| last < beat)
@@ -297,6 +338,9 @@ impl P2PWorkflowScheduler {
             }
         }
         self.heartbeat(now, from, beats.own);
+        if beats.roots.clock == self.clock.head() {
+            self.members.set_clock_order(from, ClockOrder::Equal);
+        }
         for (peer, beat) in beats.heard {
             if peer == self.peer {
                 self.refute(beat);

@@ -131,6 +131,14 @@ impl P2PWorkflowScheduler {
         record.epoch + u32::from(record.phase == Phase::Leased)
     }
 
+    /// The epoch of the task's next claim, or of the one that it is under.
+    pub(super) fn epoch_of_turns(&self, entry: &Entry) -> u32 {
+        match entry.state {
+            State::Pending => self.claim_epoch(&entry.record),
+            _ => entry.record.epoch,
+        }
+    }
+
     /// When the lease of an assigned task ends, if that is for this node to judge.
     fn wait_of_assigned(&self, now: Now, key: u64) -> (Waiting, u64) {
         let entry = self.table.entry(key);

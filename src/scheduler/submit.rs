@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::calls::{Now, P2PTask, State, Submitted};
+use super::calls::{Now, P2PTask, Submitted};
 use super::limits::MAX_LIVE_TASKS;
 use super::machine::P2PWorkflowScheduler;
 use super::ownership::Hash256;
@@ -137,10 +137,7 @@ impl P2PWorkflowScheduler {
             return self.peer.clone();
         }
         let record = &entry.record;
-        let epoch = match entry.state {
-            State::Pending => self.claim_epoch(record),
-            _ => record.epoch,
-        };
+        let epoch = self.epoch_of_turns(entry);
         let owner = candidates.owner(&record.combined_hash(), u64::from(epoch));
         owner.map_or_else(|| self.peer.clone(), |(peer, _)| peer.clone())
     }

@@ -1,5 +1,6 @@
 //! What callers see: one task, pages of tasks, counts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::calls::{Filter, Ids, Now, Offer, Page, State, Status, TaskView};
@@ -95,6 +96,18 @@ impl P2PWorkflowScheduler {
     #[must_use]
     pub fn members(&self, now: Now) -> Vec<MemberView> {
         self.members.views(now).collect()
+    }
+
+    /// How many tasks each peer holds that holds any.
+    #[must_use]
+    pub fn holders(&self) -> BTreeMap<Arc<str>, u64> {
+        let mut holders = BTreeMap::new();
+        for key in self.table.in_state(State::Assigned).from(0) {
+            if let Some(lease) = self.table.entry(key).record.held() {
+                *holders.entry(lease.holder.clone()).or_default() += 1;
+            }
+        }
+        holders
     }
 
     fn page(

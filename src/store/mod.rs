@@ -172,6 +172,9 @@ impl Store {
         write::batch(&self.connection, &mut self.actors, self.next_key, batch)
             .map_err(CommitError::failed(&self.path))?;
         self.usable = true;
+        if let Some(actor) = batch.iter().rev().find_map(|changes| changes.actor.as_ref()) {
+            self.actor = actor.clone();
+        }
         self.next_key = next_key;
         self.commits += 1;
         Ok(())

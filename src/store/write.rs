@@ -83,6 +83,10 @@ pub(super) fn batch(
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     tasks(&transaction, actors, next_key, &all.tasks)?;
     vectors(&transaction, actors, &all)?;
+    if let Some(actor) = batch.iter().rev().find_map(|changes| changes.actor.as_ref()) {
+        let (_, epoch) = actor.rsplit_once('/').unwrap_or_default();
+        transaction.execute("UPDATE store SET epoch = ?1", [epoch])?;
+    }
     for changes in batch {
         conflicts(&transaction, actors, &changes.conflicts)?;
         duplicates(&transaction, &changes.duplicates)?;

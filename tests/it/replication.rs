@@ -64,8 +64,8 @@ struct Peer {
     waiting: VecDeque<Waiting>,
     /// Counts restarts: what was sent to an earlier life does not arrive.
     life: u64,
-    /// Counts the actors that it wrote under.
-    epoch: u64,
+    /// Counts the actors that it took.
+    actors: u64,
     /// Tasks it was given, with their fences.
     held: Vec<(Arc<str>, u64)>,
 }
@@ -120,7 +120,7 @@ impl Net {
 
     fn add_peer(&mut self) {
         let name = name(self.peers.len());
-        let scheduler = self.start(&name, 1, &Disk::default());
+        let scheduler = self.start(&name, &Disk::default());
         self.peers.push(Peer {
             name,
             scheduler,
@@ -128,15 +128,15 @@ impl Net {
             texts: BTreeMap::new(),
             waiting: VecDeque::new(),
             life: 0,
-            epoch: 1,
+            actors: 0,
             held: Vec::new(),
         });
     }
 
-    fn start(&mut self, peer: &str, epoch: u64, disk: &Disk) -> P2PWorkflowScheduler {
+    fn start(&mut self, peer: &str, disk: &Disk) -> P2PWorkflowScheduler {
         let mut random = Random(self.random.next());
         let jitter: Jitter = Box::new(move || random.next());
-        let mut scheduler = disk.restore_as(peer, &format!("{peer}/{epoch}"), at(self.now), jitter);
+        let mut scheduler = disk.restore_as(peer, &format!("{peer}/1"), at(self.now), jitter);
         let number = at(self.now).wall - self.put_back;
         scheduler.replicate(at(self.now), Run { number, takes_work: true });
         scheduler
@@ -275,11 +275,7 @@ impl Net {
                 let peer = &mut self.peers[to];
                 match peer.scheduler.receive(at(self.now), &from, message) {
                     Ok(()) => {}
-                    Err(Refused::OwnWrites { .. }) => {
-                        peer.epoch += 1;
-                        let actor = format!("{}/{}", peer.name, peer.epoch);
-                        peer.scheduler.adopt_actor(at(self.now), &actor);
-                    }
+                    Err(Refused::OwnWrites { .. }) => peer.actors += 1,
                     Err(refused) => panic!("{refused}"),
                 }
                 self.take_out(to, None);
@@ -329,7 +325,7 @@ impl Net {
             .collect();
         others.iter().for_each(|other| self.cut(p, *other));
         let (name, disk) = (self.peers[p].name.clone(), self.peers[p].disk.clone());
-        let scheduler = self.start(&name, self.peers[p].epoch, &disk);
+        let scheduler = self.start(&name, &disk);
         let peer = &mut self.peers[p];
         peer.scheduler = scheduler;
         peer.waiting.clear();
@@ -576,7 +572,7 @@ fn a_store_that_was_put_back_is_told_by_its_peers() {
     let backup = net.peers[0].disk.clone();
     net.submit(0, task("after"));
     net.sync(10 * S);
-    let mut restored = net.start("peer-0", 1, &backup);
+    let mut restored = net.start("peer-0", &backup);
     let other = name(1);
     restored.connected(at(net.now), &other);
     let record = net.peers[1].disk.records()["after"].clone();
@@ -589,10 +585,18 @@ fn a_store_that_was_put_back_is_told_by_its_peers() {
     let have = Arc::new(net.peers[1].scheduler.have().clone());
     let pull = PullId { run: 1, number: 1 };
     let request = Content::PullRequest(PullRequest { pull, have, after: None });
-    let refused = restored.receive(at(net.now), &other, request.into()).unwrap_err();
-    assert_eq!(refused, Refused::OwnWrites { counter: 2, known: 1 });
     assert!(restored.show(at(net.now), "after").is_err());
-    assert!(restored.take_changes().is_empty());
+    let changes = restored.take_changes();
+    let actor = changes.actor.clone().expect("it writes under another from now on");
+    assert!(actor.starts_with("peer-0/") && *actor != *"peer-0/1");
+    assert_eq!(
+        changes,
+        Changes { actor: Some(actor), have: changes.have.clone(), ..Changes::default() }
+    );
+    // The peer's writes are as good as any other's now.
+    assert_eq!(restored.receive(at(net.now), &other, request.into()), Ok(()));
+    assert_eq!(restored.receive(at(net.now), &other, push(record)), Ok(()));
+    assert!(restored.show(at(net.now), "after").is_ok());
 }
 
 #[test]
@@ -618,7 +622,7 @@ fn a_restored_store_takes_a_new_actor_and_nothing_of_either_life_is_lost() {
     net.link_all();
     net.sync(60 * S);
     net.check();
-    assert_eq!(net.peers[0].epoch, 2);
+    assert_eq!(net.peers[0].actors, 1);
     let records = net.peers[0].disk.records();
     assert_eq!(records.len(), 5, "of both lives: {:?}", records.keys());
     let dots: BTreeSet<&Dot> = records.values().map(|record| &record.dot).collect();
@@ -641,7 +645,7 @@ fn what_no_peer_says_is_refused_and_changes_nothing() {
     net.pass(S);
     let records = net.peers[0].disk.records();
     let carried = |id: &str| Carried { record: records[id].clone(), payload: None, result: None };
-    let mut receiver = net.start("receiver", 1, &Disk::default());
+    let mut receiver = net.start("receiver", &Disk::default());
     let from = name(0);
     let mut say = |message: Message| {
         let answer = receiver.receive(at(2 * S), &from, message);
@@ -655,7 +659,7 @@ fn what_no_peer_says_is_refused_and_changes_nothing() {
         "there is no connection to that peer"
     );
 
-    let mut receiver = net.start("receiver", 1, &Disk::default());
+    let mut receiver = net.start("receiver", &Disk::default());
     receiver.connected(at(2 * S), &from);
     let mut say = |message: Message| {
         let answer = receiver.receive(at(2 * S), &from, message);
@@ -717,7 +721,7 @@ fn spoilt_messages_never_bring_a_peer_down() {
     let heard = net.heard.take().unwrap();
     let written: Vec<Value> = heard.iter().map(|it| serde_json::to_value(it).unwrap()).collect();
     let mut random = Random(13);
-    let mut receiver = net.start("receiver", 1, &Disk::default());
+    let mut receiver = net.start("receiver", &Disk::default());
     receiver.connected(at(net.now), &name(0));
     let (mut refused, mut taken) = (0, 0);
     for round in 0..6_000 {

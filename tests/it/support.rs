@@ -120,6 +120,8 @@ pub(crate) struct Disk {
     clock: BTreeMap<String, u64>,
     have: BTreeMap<Arc<str>, u64>,
     tasks: BTreeMap<u64, KeptTask>,
+    /// Where it is not the one that the scheduler was made with.
+    actor: Option<Arc<str>>,
     conflicts: u64,
     duplicates: u64,
 }
@@ -137,6 +139,7 @@ impl Disk {
         for dot in &changes.have {
             self.have.insert(dot.actor.clone(), dot.counter);
         }
+        self.actor = changes.actor.clone().or(self.actor.take());
         self.conflicts += changes.conflicts.len() as u64;
         self.duplicates += changes.duplicates.len() as u64;
     }
@@ -146,7 +149,8 @@ impl Disk {
         self.restore_as(peer, &format!("{peer}/1"), now, Box::new(|| 0))
     }
 
-    /// The same, with the actor that its writes are named by, and random numbers.
+    /// The same, with the actor that its writes are named by until it takes another, and random
+    /// numbers.
     pub(crate) fn restore_as(
         &self,
         peer: &str,
@@ -162,6 +166,7 @@ impl Disk {
             duplicates: self.duplicates,
             next_key: self.tasks.keys().last().map_or(0, |key| key + 1),
         };
+        let actor = self.actor.as_deref().unwrap_or(actor);
         P2PWorkflowScheduler::restore(peer, actor, Config::default(), jitter, now, kept)
     }
 

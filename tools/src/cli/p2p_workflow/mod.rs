@@ -13,6 +13,7 @@ mod requeue;
 mod show;
 mod status;
 mod submit;
+mod why;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -38,6 +39,8 @@ pub(crate) enum WorkflowCommand {
     List(list::List),
     /// Show everything about one task
     Show(show::Show),
+    /// Say why a task goes to the peer that it goes to
+    Why(why::Why),
     /// Call a task off
     Cancel(cancel::Cancel),
     /// Put a failed task back into the queue
@@ -58,6 +61,7 @@ impl WorkflowCommand {
             WorkflowCommand::Clock(command) => command.run(client).await,
             WorkflowCommand::List(command) => command.run(client).await,
             WorkflowCommand::Show(command) => command.run(client).await,
+            WorkflowCommand::Why(command) => command.run(client).await,
             WorkflowCommand::Cancel(command) => command.run(client).await,
             WorkflowCommand::Requeue(command) => command.run(client).await,
             WorkflowCommand::Reprioritize(command) => command.run(client).await,
