@@ -137,17 +137,6 @@ pub(super) fn transport(
 
 fn behaviour(keypair: &Keypair, options: &Options, longest: usize) -> io::Result<Behaviour> {
     let me = keypair.public();
-    let mut blocked = allow_block_list::Behaviour::<BlockedPeers>::default();
-    for peer in &options.blocked {
-        blocked.block_peer(*peer);
-    }
-    let allowed = options.allowed.as_ref().map(|peers| {
-        let mut allowed = allow_block_list::Behaviour::<AllowedPeers>::default();
-        for peer in peers {
-            allowed.allow_peer(*peer);
-        }
-        allowed
-    });
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING_IN))
         .with_max_pending_outgoing(Some(MAX_PENDING_OUT))
@@ -166,8 +155,8 @@ fn behaviour(keypair: &Keypair, options: &Options, longest: usize) -> io::Result
         .with_request_timeout(REQUEST)
         .with_max_concurrent_streams(MAX_REQUEST_STREAMS);
     Ok(Behaviour {
-        blocked,
-        allowed: allowed.into(),
+        blocked: options.admission.blocking(),
+        allowed: options.admission.trusting().into(),
         limits: connection_limits::Behaviour::new(limits),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::default(),

@@ -10,6 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::Identity;
+use super::admission::Admission;
 use super::behaviour::{self, Reached};
 use super::book::{is_link_local, is_loopback};
 use super::codec::MAX_MESSAGE;
@@ -40,10 +41,8 @@ pub struct Options {
     pub max_outgoing: u32,
     /// Connections that we take. Default: 64.
     pub max_incoming: u32,
-    /// The only peers that are let in, beside having the key. Default: whoever has the key.
-    pub allowed: Option<Vec<PeerId>>,
-    /// Peers that are not let in although they have the key.
-    pub blocked: Vec<PeerId>,
+    /// Who is let in, beside having the key. Default: everybody who has it.
+    pub admission: Admission,
 }
 
 impl Default for Options {
@@ -62,8 +61,7 @@ impl Default for Options {
             mdns: true,
             max_outgoing: 16,
             max_incoming: 64,
-            allowed: None,
-            blocked: Vec::new(),
+            admission: Admission::default(),
         }
     }
 }
@@ -312,14 +310,10 @@ impl Swarm {
         self.tell(Command::Disconnect(peer));
     }
 
-    /// Lets a peer in: takes it off the block list and, where there is an allow list, puts it on.
-    pub fn allow(&self, peer: PeerId) {
-        self.tell(Command::Allow(peer));
-    }
-
-    /// Keeps a peer out from now on, and closes its connections.
-    pub fn block(&self, peer: PeerId) {
-        self.tell(Command::Block(peer));
+    /// Decides anew who is let in, and closes the connections of all others. Done when it returns.
+    pub async fn admit(&self, admission: Admission) {
+        // A swarm that was closed has no peers.
+        let _closed = self.ask(|reply| Command::Admit { admission, reply }).await;
     }
 
     /// The connected peers, by peer id.

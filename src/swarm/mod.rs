@@ -27,6 +27,7 @@
 //! * Where both sides dial at once, one connection stays. A request on the other one fails with
 //!   [`RequestError::Disconnected`] and may be repeated.
 
+mod admission;
 mod behaviour;
 mod book;
 mod codec;
@@ -41,6 +42,7 @@ mod refusals;
 #[cfg(test)]
 mod tests;
 
+pub use admission::Admission;
 pub use codec::MAX_MESSAGE;
 pub use handle::{
     Answer, DialError, Event, Options, PeerInfo, RequestError, StartError, Swarm, TooLong,

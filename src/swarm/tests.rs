@@ -310,7 +310,7 @@ async fn a_blocked_peer_is_cut_off_kept_out_and_let_in_again() {
     // Both have heard the other's first word: a peer that is blocked before is never met.
     one.met(other.id).await;
     other.met(one.id).await;
-    one.swarm.block(other.id);
+    one.swarm.admit(Admission { blocked: [other.id].into(), ..Admission::default() }).await;
     one.lost(other.id).await;
     other.lost(one.id).await;
     let refused = other.dial(&one).await.unwrap_err();
@@ -326,7 +326,7 @@ async fn a_blocked_peer_is_cut_off_kept_out_and_let_in_again() {
         refusals[0].times
     };
     assert!(times().await >= 2);
-    one.swarm.allow(other.id);
+    one.swarm.admit(Admission::default()).await;
     eventually(|| async { one.swarm.peers().await.len() == 1 }).await;
     one.met(other.id).await;
 }
@@ -336,7 +336,11 @@ async fn only_who_is_on_the_allow_list_is_let_in() {
     let key = key();
     let friend = Identity::generate();
     let mut friend_peer = start_as(&friend, &key, &alone(), MAX_MESSAGE).await;
-    let options = Options { allowed: Some(vec![friend_peer.id]), ..alone() };
+    let only = |peers: &[PeerId]| Admission {
+        trusted: peers.iter().copied().collect(),
+        ..Admission::default()
+    };
+    let options = Options { admission: only(&[friend_peer.id]), ..alone() };
     let mut guarded = start(&key, &options).await;
     let stranger = start(&key, &alone()).await;
     assert_eq!(stranger.dial(&guarded).await, Err(DialError::Refused(Why::ByPeer)));
@@ -346,8 +350,14 @@ async fn only_who_is_on_the_allow_list_is_let_in() {
     friend_peer.dial(&guarded).await.unwrap();
     guarded.met(friend_peer.id).await;
     friend_peer.met(guarded.id).await;
-    guarded.swarm.allow(stranger.id);
+    guarded.swarm.admit(only(&[friend_peer.id, stranger.id])).await;
     guarded.met(stranger.id).await;
+    // From then on as well: who is no longer on the list is cut off, and who is there stays.
+    guarded.swarm.admit(only(&[stranger.id])).await;
+    guarded.lost(friend_peer.id).await;
+    let connected: Vec<PeerId> =
+        guarded.swarm.peers().await.into_iter().map(|info| info.peer).collect();
+    assert_eq!(connected, [stranger.id]);
 }
 
 #[tokio::test]
