@@ -167,8 +167,13 @@ impl Session {
         }
         self.0.node.writable().await?;
         self.attach().await?;
-        let (asked, ticket) =
-            self.0.node.apply(|core, now| self.ask(core, now, want, wait)).await?;
+        let ask = |core: &mut Core, now| {
+            // A command that opens the node itself would never see the others' answers otherwise.
+            let settles_in = Duration::from_millis(core.scheduler.settles_in(now));
+            let wait = wait.max(settles_in);
+            (self.ask(core, now, want, wait), wait)
+        };
+        let ((asked, wait), ticket) = self.0.node.apply(ask).await?;
         match asked {
             Asked::Given { claimed, payload } => {
                 self.given(Gift { claimed, ticket, payload }).await

@@ -20,6 +20,7 @@ impl P2PWorkflowScheduler {
         let new: Arc<str> = format!("{}/{:016x}", self.peer, (self.jitter)()).into();
         let old = std::mem::replace(&mut self.actor, new.clone());
         self.changes.actor = Some(new);
+        self.doubt();
         let opened_at = std::mem::take(&mut self.opened_at);
         let is_doubtful = |dot: &Dot| dot.actor == old && dot.counter > opened_at;
         let mut written: Vec<(u64, u64)> = self

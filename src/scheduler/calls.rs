@@ -378,6 +378,8 @@ pub struct TaskView {
     pub created_at: u64,
     /// Not to be claimed before, in milliseconds since the Unix epoch.
     pub not_before: Option<u64>,
+    /// When it was completed or cancelled, in milliseconds since the Unix epoch.
+    pub ended_at: Option<u64>,
     /// When the lease ends, in milliseconds since the Unix epoch; `None` while a session renews it.
     pub expires_at: Option<u64>,
     /// What the holder last said.

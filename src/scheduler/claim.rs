@@ -47,7 +47,8 @@ impl P2PWorkflowScheduler {
         want: &Want,
     ) -> Result<Claimed, NothingReady> {
         let key = loop {
-            let Some(key) = self.ready.best(want) else {
+            let may_give = !self.is_settling() && !self.is_in_doubt();
+            let Some(key) = self.ready.best(want).filter(|_| may_give) else {
                 return Err(self.nothing_ready(now));
             };
             let losses = self.losses_by_now(&self.table.entry(key).record);
@@ -150,6 +151,15 @@ impl P2PWorkflowScheduler {
     pub fn nothing_ready(&self, now: Now) -> NothingReady {
         let count = |state| self.table.in_state(state).len();
         let pending = count(State::Pending);
+        if let Err(doubt) = self.check_in_doubt() {
+            return NothingReady { reason: doubt.to_string(), retry_after: None };
+        }
+        if self.is_settling() && pending > 0 {
+            let reason = format!(
+                "{pending} pending; this machine first asks the others of its swarm what they did while it was away."
+            );
+            return NothingReady { reason, retry_after: Some(self.settles_in(now)) };
+        }
         if self.ready.len() > 0 {
             let n = self.ready.len();
             let reason = format!(
@@ -187,7 +197,7 @@ impl P2PWorkflowScheduler {
             let record = &self.table.entry(key).record;
             let (id, fence) = (&record.spec.task_id, record.fence());
             let is_this = |(known, at): &(String, u64)| **known == **id && Some(*at) == fence;
-            if known.is_some_and(|known| !known.iter().any(is_this)) {
+            if known.is_some_and(|known| !known.iter().any(is_this)) && !self.is_in_doubt() {
                 self.give_back(now, key, None);
             } else {
                 self.table.entry_mut(key).waiting = Waiting::Lease(NEVER);
@@ -232,6 +242,10 @@ impl P2PWorkflowScheduler {
     pub(super) fn end_lease(&mut self, now: Now, key: u64) {
         let record = &self.table.entry(key).record;
         let Some(lease) = record.held() else { return };
+        if self.is_in_doubt() {
+            self.table.entry_mut(key).waiting = Waiting::Lease(now.monotonic);
+            return self.settle(now, key);
+        }
         if lease.duration > 0 {
             let error = format!("the lease of {} s expired", lease.duration as f64 / 1000.0);
             self.fail(now, key, true, Some(error.into()), None);

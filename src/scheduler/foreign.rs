@@ -13,7 +13,8 @@ use super::limits::{
     self, MAX_COUNTER, MAX_DELAY, MAX_DEPENDENCIES, MAX_ERROR_BYTES, MAX_FOREIGN_COUNT,
     MAX_FOREIGN_COUNTER, MAX_LABELS, MAX_LEASE, MAX_LOSSES, MAX_PAYLOAD_BYTES, MIN_LEASE,
 };
-use super::record::{Body, Class, Dot, Lease, Phase, Record, Spec};
+use super::record::{Body, Class, Dot, Lease, Phase, Record, Spec, Standing};
+use super::tombstones::Tombstone;
 
 /// A record on its way between peers, with the texts that its receiver may lack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +105,28 @@ impl Carried {
         }
         check_standing(record)?;
         check_outcome(record, self.result.as_deref())
+    }
+}
+
+impl Tombstone {
+    /// Checks everything that can be told from it alone.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), RecordError> {
+        check_name("task_id", &self.task_id)?;
+        check_dot(self.dot())?;
+        let Standing { class, epoch, rev, .. } = self.standing;
+        if class == Class::Live {
+            return Err(RecordError::Inconsistent("a tombstone of a live task"));
+        }
+        if !(1..=MAX_FOREIGN_COUNT).contains(&epoch) {
+            return Err(RecordError::Epoch(epoch));
+        }
+        match rev <= MAX_FOREIGN_COUNT {
+            true => Ok(()),
+            false => Err(RecordError::Count("rev")),
+        }
     }
 }
 

@@ -29,6 +29,9 @@ pub const MAX_CARRIED_BYTES: usize = 1024 * 1024;
 pub const MAX_PULL_SCAN: usize = 20_000;
 /// Heartbeats in one message: the sender's own, and what it heard of others lately.
 pub const MAX_BEATS: usize = 128;
+/// Counters of members' vectors that are remembered, of all members together: 30 MB. Where a swarm has
+/// more, tombstones stay longer.
+pub const MAX_HELD_COUNTERS: usize = 1_000_000;
 /// Records that wait to be pushed while the driver is busy; what is more comes by a pull.
 pub const MAX_FRESH: usize = 5_000;
 /// Tasks of a node that have not ended: 1.2 GB of memory at 600 bytes each.

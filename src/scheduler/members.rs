@@ -7,12 +7,13 @@
 //!
 //! Membership writes nothing: it is this peer's view, and records never depend on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::calls::Now;
+use super::changes::Heard;
 use super::clock::ClockOrder;
 use super::config::Config;
 use super::ownership::Candidates;
@@ -68,10 +69,20 @@ pub struct MemberView {
     pub clock_order: Option<ClockOrder>,
 }
 
+/// How late the time may be that is kept of when a member was heard of, in milliseconds.
+const NOTE_INTERVAL: u64 = 3600 * 1000;
+
 #[derive(Debug)]
 struct Member {
     /// The last heartbeat, if any came.
     beat: Option<Heartbeat>,
+    /// Whether it is kept as a peer of the swarm, also if nothing was heard of it in this run.
+    kept: bool,
+    /// When that was last kept, on the wall clock.
+    noted_at: u64,
+    /// What it is known to hold on its disk, and when it said so by way of others.
+    have: Option<Arc<BTreeMap<Arc<str>, u64>>>,
+    have_stamp: (u64, u64),
     liveness: Liveness,
     /// When liveness changes next without a word, on the monotonic clock.
     turns_at: u64,
@@ -96,6 +107,8 @@ pub(crate) struct Members {
     pub(crate) changed: bool,
     /// Members that fell silent, to be asked for once.
     silent: Vec<Arc<str>>,
+    /// Peers that are no members whatever is heard of them.
+    excluded: BTreeSet<Arc<str>>,
 }
 
 impl Members {
@@ -103,7 +116,8 @@ impl Members {
         let mut candidates = Candidates::default();
         candidates.insert(me.clone());
         let (members, next) = (BTreeMap::new(), u64::MAX);
-        Members { me, members, candidates, next, changed: false, silent: Vec::new() }
+        let (silent, excluded) = (Vec::new(), BTreeSet::new());
+        Members { me, members, candidates, next, changed: false, silent, excluded }
     }
 
     /// Among whom tasks are ranked: this peer, and the members that are not down and take work.
@@ -119,7 +133,7 @@ impl Members {
     /// Whether this peer and those in its reach are no majority of the swarm: then another part of
     /// it may do the same work.
     pub(crate) fn is_provisional(&self) -> bool {
-        let swarm = self.members.values().filter(|member| member.is_in_swarm());
+        let swarm = self.members.values().filter(|member| member.kept);
         let (known, in_reach) = swarm.fold((1, 1), |(known, in_reach), member| {
             (known + 1, in_reach + usize::from(member.liveness != Liveness::Down))
         });
@@ -178,22 +192,96 @@ impl Members {
         self.members.get(peer).map(|member| member.liveness)
     }
 
-    /// Takes in a heartbeat. An older one than the last changes nothing.
+    /// Takes up a peer of the swarm that was kept. It is suspect until it is heard of.
+    pub(crate) fn recall(&mut self, now: Now, config: &Config, peer: &Arc<str>, heard: Heard) {
+        let member = self.member(peer);
+        (member.kept, member.have) = (true, heard.have);
+        (member.noted_at, member.heard_at) = (heard.at, Some(heard.at));
+        member.turns_at = now.monotonic.saturating_add(config.down_after);
+        self.refresh(now, peer);
+    }
+
+    /// Whether there are other peers in the swarm.
+    pub(crate) fn has_swarm(&self) -> bool {
+        self.members.values().any(|member| member.kept)
+    }
+
+    /// The peers of the swarm, all that are kept.
+    pub(crate) fn swarm(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.members.iter().filter(|(_, member)| member.kept).map(|(peer, _)| peer)
+    }
+
+    /// When any peer of the swarm was last heard of, on the wall clock.
+    pub(crate) fn last_heard_at(&self) -> Option<u64> {
+        let swarm = self.members.values().filter(|member| member.kept);
+        swarm.filter_map(|member| member.heard_at).max()
+    }
+
+    /// When `peer` was last heard of, on the wall clock.
+    pub(crate) fn heard_at(&self, peer: &str) -> Option<u64> {
+        self.members.get(peer)?.heard_at
+    }
+
+    /// What each other peer of the swarm holds, where that is known.
+    pub(crate) fn vectors(&self) -> impl Iterator<Item = Option<&BTreeMap<Arc<str>, u64>>> {
+        let swarm = self.members.values().filter(|member| member.kept);
+        swarm.map(|member| member.have.as_deref())
+    }
+
+    /// How many counters those have together.
+    pub(crate) fn counters(&self) -> usize {
+        self.vectors().flatten().map(BTreeMap::len).sum()
+    }
+
+    /// A peer of the swarm holds this, on its disk, and said so itself.
+    pub(crate) fn holds(&mut self, peer: &str, have: &Arc<BTreeMap<Arc<str>, u64>>) {
+        if let Some(member) = self.members.get_mut(peer) {
+            member.have = Some(have.clone());
+        }
+    }
+
+    /// The same, by way of others. Returns whether it was news.
+    pub(crate) fn held(
+        &mut self,
+        peer: &str,
+        stamp: (u64, u64),
+        have: &Arc<BTreeMap<Arc<str>, u64>>,
+    ) -> bool {
+        let member = self.members.get_mut(peer).filter(|member| member.kept);
+        let Some(member) = member.filter(|member| member.have_stamp < stamp) else { return false };
+        (member.have, member.have_stamp) = (Some(have.clone()), stamp);
+        true
+    }
+
+    /// The peers of the swarm that were not heard of for so long.
+    pub(crate) fn silent_for(&self, now: Now, millis: u64) -> Vec<Arc<str>> {
+        let is_silent = |member: &Member| {
+            let heard_at = member.heard_at.unwrap_or(0);
+            member.kept
+                && member.liveness == Liveness::Down
+                && heard_at.saturating_add(millis) <= now.wall
+        };
+        let silent = self.members.iter().filter(|(_, member)| is_silent(member));
+        silent.map(|(peer, _)| peer.clone()).collect()
+    }
+
+    /// Takes in a heartbeat. An older one than the last changes nothing. Returns whether it is to be
+    /// kept that the peer was heard of.
     pub(crate) fn heartbeat(
         &mut self,
         now: Now,
         config: &Config,
         peer: &Arc<str>,
         beat: Heartbeat,
-    ) {
-        if *peer == self.me {
-            return;
+    ) -> bool {
+        if *peer == self.me || self.excluded.contains(peer) {
+            return false;
         }
         let member = self.member(peer);
         if member.beat.is_some_and(|last| {
             (beat.incarnation, beat.counter) <= (last.incarnation, last.counter)
         }) {
-            return;
+            return false;
         }
         let standing = |member: &Member| {
             (member.beat.map(|beat| beat.presence), member.liveness, member.turns_at == u64::MAX)
@@ -206,9 +294,17 @@ impl Members {
         };
         member.heard_at = Some(now.wall);
         member.turns_at = now.monotonic.saturating_add(config.suspect_after);
+        let stays = beat.presence != Presence::Left;
+        let is_due = now.wall.abs_diff(member.noted_at) >= NOTE_INTERVAL;
+        let to_be_kept = stays != member.kept || (stays && is_due);
+        member.kept = stays;
+        if to_be_kept {
+            member.noted_at = now.wall;
+        }
         let changed = standing(member) != before;
         self.changed |= changed;
         self.refresh(now, peer);
+        to_be_kept
     }
 
     /// How the clock of `peer` stands to this peer's.
@@ -228,6 +324,16 @@ impl Members {
             self.candidates.remove(peer);
             self.changed = true;
         }
+    }
+
+    /// Nothing that is heard of `peer` makes it a member from now on.
+    pub(crate) fn exclude(&mut self, peer: &Arc<str>) {
+        self.excluded.insert(peer.clone());
+    }
+
+    /// See [`Members::exclude`]: the other way round.
+    pub(crate) fn include(&mut self, peer: &str) {
+        self.excluded.remove(peer);
     }
 
     /// The members that fell silent since this was last called.
@@ -319,6 +425,10 @@ impl Members {
     fn member(&mut self, peer: &Arc<str>) -> &mut Member {
         self.members.entry(peer.clone()).or_insert(Member {
             beat: None,
+            kept: false,
+            noted_at: 0,
+            have: None,
+            have_stamp: (0, 0),
             liveness: Liveness::Suspect,
             turns_at: u64::MAX,
             reported_until: 0,
@@ -353,18 +463,13 @@ impl Member {
         (beats && self.liveness != Liveness::Down) || self.reported_until > 0
     }
 
-    /// Whether it is, or was lately, a peer of the swarm.
-    fn is_in_swarm(&self) -> bool {
-        self.beat.is_some_and(|beat| beat.presence != Presence::Left)
-    }
-
     fn has_left(&self) -> bool {
         self.beat.is_some_and(|beat| beat.presence == Presence::Left)
     }
 
     /// Whether nothing is left to know of it: a reported clock that timed out.
     fn is_forgotten(&self) -> bool {
-        self.beat.is_none() && self.reported_until == 0 && self.turns_at == u64::MAX
+        !self.kept && self.beat.is_none() && self.reported_until == 0 && self.turns_at == u64::MAX
     }
 
     fn next_change(&self) -> u64 {

@@ -9,7 +9,7 @@ use super::changes::{Conflict, Duplicate};
 use super::clock::{MerkleClock, vector_root};
 use super::limits::{self, MAX_CLOCK_ENTRIES, MAX_COUNTER};
 use super::machine::P2PWorkflowScheduler;
-use super::record::{Class, Record};
+use super::record::{Class, Record, Standing};
 use super::rejection::Rejection;
 use super::table::{Entry, Waiting};
 
@@ -26,16 +26,21 @@ impl P2PWorkflowScheduler {
         payload: Option<Arc<str>>,
         result: Option<Arc<str>>,
     ) {
-        let seen = self.have.get(&record.dot.actor).copied().unwrap_or(0);
-        if record.dot.counter <= seen {
+        if !self.is_new(&record.dot) {
             return;
         }
-        if record.dot.counter == seen + 1 {
-            self.have.insert(record.dot.actor.clone(), record.dot.counter);
-            self.changes.have.push(record.dot.clone());
-        }
+        self.follow_vector(&record.dot);
         match self.table.key_of(&record.spec.task_id) {
             None => {
+                if let Some((buried, tombstone)) = self.table.tombstones.find(&record.spec.task_id)
+                {
+                    if tombstone.order(&record) == Ordering::Greater {
+                        return;
+                    }
+                    let Standing { class, dot, .. } = tombstone.standing.clone();
+                    self.count_out(class, &dot);
+                    self.drop_tombstone(buried);
+                }
                 let key = self.table.next_key();
                 self.keep(key, &record, Some(payload), result);
                 self.add(now, key, Entry::new(record, 0));
@@ -73,10 +78,9 @@ impl P2PWorkflowScheduler {
         let other_spec = before.spec.hash != record.spec.hash;
         let wins = record.order(&before) == Ordering::Greater;
         let (winner, loser) = if wins { (&record, &before) } else { (&before, &record) };
-        if other_spec && self.lost_specs.insert((key, loser.spec.hash)) {
-            self.conflicts += 1;
+        if other_spec {
             let payload = if wins { None } else { payload.clone() };
-            self.changes.conflicts.push(Conflict { record: loser.clone(), payload });
+            self.note_conflict(key, loser.clone(), payload);
         }
         if let Some(duplicate) = second_run(winner, loser)
             && self.lost_runs.insert(duplicate.dot.clone())
@@ -96,6 +100,14 @@ impl P2PWorkflowScheduler {
         }
         if other_lease {
             self.doubt_own_lease(now, key);
+        }
+    }
+
+    /// Keeps a spec that lost against another under the same id, each once.
+    pub(super) fn note_conflict(&mut self, key: u64, record: Record, payload: Option<Arc<str>>) {
+        if self.lost_specs.insert((key, record.spec.hash)) {
+            self.conflicts += 1;
+            self.changes.conflicts.push(Conflict { record, payload });
         }
     }
 

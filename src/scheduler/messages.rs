@@ -12,6 +12,7 @@ use super::foreign::Carried;
 use super::members::Heartbeat;
 use super::ownership::Hash256;
 use super::record::{Body, Record, Spec};
+use super::tombstones::Tombstone;
 
 /// The version of the messages that this crate writes and reads.
 pub const VERSION: u16 = 1;
@@ -41,6 +42,8 @@ pub enum Content {
     PullRequest(PullRequest),
     /// One page of it.
     PullPage(PullPage),
+    /// What a member holds, so that all know what nobody lacks any more (rule 11).
+    Held(Held),
 }
 
 impl From<Content> for Message {
@@ -68,8 +71,8 @@ pub struct Roots {
     pub have: Hash256,
     /// Of the shown clock.
     pub clock: Hash256,
-    /// Of the names of all records that are held, summed up: differs where a record lies beyond a
-    /// gap in one peer's vector, which the vectors do not tell.
+    /// Of the names of all live records, and of those that ended and lie beyond a gap in the vector,
+    /// summed up: what the vectors do not tell.
     pub records: u64,
 }
 
@@ -100,6 +103,9 @@ pub struct PullRequest {
     pub have: Arc<BTreeMap<Arc<str>, u64>>,
     /// Up to where the requester has followed this responder; `None` for a new one.
     pub after: Option<Cursor>,
+    /// Whether to list what the requester has seen as well: an audit (see `stale`).
+    #[serde(default)]
+    pub audit: bool,
 }
 
 /// See [`Content::PullPage`].
@@ -113,6 +119,12 @@ pub struct PullPage {
     pub cursor: Cursor,
     /// What the requester lacks, in the order of the responder's changes, texts included.
     pub records: Vec<Carried>,
+    /// What is left of tasks that ended long ago, likewise.
+    #[serde(default)]
+    pub tombstones: Vec<Tombstone>,
+    /// For an audit: fingerprints of the ids of the tasks that are held, and are not in the page.
+    #[serde(default)]
+    pub listed: Vec<u64>,
     /// In the last page: what the requester holds with it.
     pub last: Option<Vectors>,
 }
@@ -124,6 +136,19 @@ pub struct Vectors {
     pub have: BTreeMap<Arc<str>, u64>,
     /// The shown clock.
     pub clock: BTreeMap<String, u64>,
+}
+
+/// What a member holds on its disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Who.
+    pub peer: Arc<str>,
+    /// In which of its incarnations it said so.
+    pub incarnation: u64,
+    /// Rises within the incarnation.
+    pub number: u64,
+    /// Its replication vector.
+    pub have: Arc<BTreeMap<Arc<str>, u64>>,
 }
 
 /// A message to be sent: see [`take_outgoing`](super::P2PWorkflowScheduler::take_outgoing) for when it

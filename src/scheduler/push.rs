@@ -12,7 +12,7 @@ use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_FRESH, MAX_LIVE_TASKS};
 use super::machine::{Jitter, P2PWorkflowScheduler};
 use super::messages::{Content, Outgoing, size_without_texts};
 use super::ownership::Hash256;
-use super::record::{Dot, Record};
+use super::record::Record;
 use super::refused::Refused;
 use super::replication::{Replication, below};
 
@@ -37,13 +37,9 @@ pub(super) enum Pushed {
 }
 
 impl Replication {
-    /// Follows a record that is kept, in place of the one that has the dot `before`.
-    pub(super) fn kept(&mut self, change: &TaskChange, before: Option<&Dot>) {
+    /// Follows a record that is kept.
+    pub(super) fn kept(&mut self, change: &TaskChange) {
         self.order.changed(change.key);
-        self.records = self
-            .records
-            .wrapping_sub(before.map_or(0, Dot::fingerprint))
-            .wrapping_add(change.record.dot.fingerprint());
         let from = match &self.pushed {
             Pushed::Anybody => None,
             Pushed::OthersThan(peer) => Some(peer.clone()),
@@ -117,8 +113,7 @@ impl P2PWorkflowScheduler {
     /// Merges a record that was checked, if its texts came along or are here.
     fn take_in(&mut self, now: Now, carried: Carried) -> Result<(), Refused> {
         let Carried { mut record, payload, result } = carried;
-        let seen = self.have.get(&record.dot.actor).copied().unwrap_or(0);
-        if record.dot.counter <= seen {
+        if !self.is_new(&record.dot) {
             return Ok(());
         }
         let task_id = &record.spec.task_id;
@@ -207,7 +202,7 @@ fn size_carried(carried: &Carried) -> usize {
 }
 
 /// At most `count` connected peers, chosen at random.
-fn some_of(
+pub(super) fn some_of(
     replication: &Replication,
     jitter: &mut Jitter,
     count: usize,

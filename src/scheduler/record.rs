@@ -48,11 +48,15 @@ impl Dot {
     /// A number that hardly any other dot has: FNV-1a, mixed. For sums that tell whether two peers
     /// hold the same, not for what an attacker must not forge.
     pub(super) fn fingerprint(&self) -> u64 {
-        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        let counter = self.counter.to_le_bytes();
-        let hash = self.actor.as_bytes().iter().chain(&counter).fold(0xcbf2_9ce4_8422_2325, step);
-        (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        fingerprint(self.actor.as_bytes().iter().chain(&self.counter.to_le_bytes()))
     }
+}
+
+/// FNV-1a, mixed: see [`Dot::fingerprint`].
+pub(super) fn fingerprint<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step);
+    (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Hash and size of a JSON text that is kept in the store, not in memory.
@@ -168,6 +172,28 @@ pub enum Phase {
     Failed = 2,
 }
 
+/// Where a record stands in the order of its task's records: all that the order looks at. See the
+/// module's page.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Standing {
+    /// See [`Record::class`].
+    pub class: Class,
+    /// See [`Record::epoch`].
+    pub epoch: u32,
+    /// See [`Record::phase`].
+    pub phase: Phase,
+    /// 0 without a holder, else larger for the closer one.
+    pub tie: u32,
+    /// See [`Record::rev`].
+    pub rev: u32,
+    /// See [`Spec::hash`].
+    pub spec_hash: Hash256,
+    /// SHA-256 of what the other parts do not cover.
+    pub digest: Hash256,
+    /// See [`Record::dot`].
+    pub dot: Dot,
+}
+
 /// The right to run a task, and who has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -212,7 +238,8 @@ pub struct Record {
     pub failures: u32,
     /// Attempts that ended without a word: the session or the node went away.
     pub losses: u32,
-    /// Not to be claimed before this time, in milliseconds since the Unix epoch; 0 is at once.
+    /// While it is live: not to be claimed before this time, 0 is at once. Then: when it ended. In
+    /// milliseconds since the Unix epoch.
     pub not_before: u64,
     /// Who holds it, held it last, or completed it.
     pub lease: Option<Arc<Lease>>,
@@ -270,6 +297,27 @@ impl Record {
             .then_with(|| self.spec.hash.cmp(&other.spec.hash))
             .then_with(|| self.digest().cmp(&other.digest()))
             .then_with(|| self.dot.cmp(&other.dot))
+    }
+
+    /// Its place in that order, by itself.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            class: self.class,
+            epoch: self.epoch,
+            phase: self.phase,
+            tie: self.tie(),
+            rev: self.rev,
+            spec_hash: self.spec.hash,
+            digest: self.digest(),
+            dot: self.dot.clone(),
+        }
+    }
+
+    /// When it ended, in milliseconds since the Unix epoch; `None` while it is live.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<u64> {
+        (self.class != Class::Live).then(|| self.not_before.max(self.spec.created_at))
     }
 
     /// 0 without a holder: a pending task's lease is only the last one.

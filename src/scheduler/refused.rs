@@ -11,6 +11,7 @@ use super::limits::{
 use super::machine::P2PWorkflowScheduler;
 use super::messages::VERSION;
 use super::record::{Dot, Record};
+use super::tombstones::Tombstone;
 
 /// Why a message is refused. Nothing of a refused message but the records before the one that is
 /// named, each good by itself, was taken in.
@@ -88,6 +89,19 @@ impl P2PWorkflowScheduler {
             for Dot { actor, counter } in [Some(&carried.record.dot), lease].into_iter().flatten() {
                 self.check_own(actor, *counter)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Checks all tombstones of a page.
+    pub(super) fn check_tombstones(&self, tombstones: &[Tombstone]) -> Result<(), Refused> {
+        if tombstones.len() > MAX_CARRIED {
+            return Err(Refused::TooMany { what: "tombstones", count: tombstones.len() });
+        }
+        for tombstone in tombstones {
+            let refused = |error| Refused::Record { task_id: tombstone.task_id.clone(), error };
+            tombstone.check().map_err(refused)?;
+            self.check_own(&tombstone.dot().actor, tombstone.dot().counter)?;
         }
         Ok(())
     }

@@ -35,7 +35,7 @@
 //!   advance ──▶ heartbeat, request ──┘
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::calls::Now;
@@ -47,6 +47,7 @@ use super::members::{Heartbeat, Presence};
 use super::messages::{Beats, Content, Cursor, Message, Outgoing, Roots, VERSION};
 use super::pull::Pull;
 use super::push::{Fresh, Pushed, push_fresh};
+use super::record::{Class, Dot};
 use super::refused::{Refused, is_name};
 
 /// One life of this process as its peers see it.
@@ -67,6 +68,8 @@ pub(super) struct Remote {
     /// Whether to pull from it before others: it has just been connected, or a record of its push
     /// lacked a text.
     pub(super) wants_pull: bool,
+    /// Pulls in a row that left its vector equal to this peer's, and its records not.
+    pub(super) pulls_in_vain: u32,
 }
 
 impl Remote {
@@ -84,7 +87,7 @@ pub(super) struct Replication {
     /// so that a clock that was put back cannot make two runs alike.
     pub(super) nonce: u64,
     /// The run's number, or more where a peer remembers a larger one.
-    incarnation: u64,
+    pub(super) incarnation: u64,
     beats: u64,
     next_beat: u64,
     /// Whether this peer said that it leaves.
@@ -97,7 +100,9 @@ pub(super) struct Replication {
     pub(super) pulls: u64,
     pub(super) order: ChangeOrder,
     /// See [`Roots::records`].
-    pub(super) records: u64,
+    records: u64,
+    /// The writes of records that ended and lie beyond a gap in this peer's vector.
+    beyond: BTreeSet<Dot>,
     /// The heartbeats of others that were passed on last.
     passed_on: BTreeMap<Arc<str>, Heartbeat>,
     pub(super) fresh: Vec<Fresh>,
@@ -121,6 +126,9 @@ impl P2PWorkflowScheduler {
     /// Begins to replicate. Called once in a run, before the first connection.
     pub fn replicate(&mut self, now: Now, run: Run) {
         let nonce = run.number ^ (self.jitter)();
+        let mut keys: Vec<u64> = self.table.keys_after(None).collect();
+        keys.extend(self.table.tombstones.keys_from(0));
+        keys.sort_unstable();
         self.replication = Some(Box::new(Replication {
             run,
             nonce,
@@ -133,18 +141,69 @@ impl P2PWorkflowScheduler {
             cursors: BTreeMap::new(),
             pull: None,
             pulls: 0,
-            order: ChangeOrder::of(self.table.first_key(), self.table.keys_after(None)),
-            records: self
-                .table
-                .keys_after(None)
-                .map(|key| self.table.entry(key).record.dot.fingerprint())
-                .fold(0, u64::wrapping_add),
+            order: ChangeOrder::of(keys.iter().copied()),
+            records: 0,
+            beyond: BTreeSet::new(),
             passed_on: BTreeMap::new(),
             fresh: Vec::new(),
             fresh_clock: BTreeMap::new(),
             pushed: Pushed::default(),
             outgoing: Vec::new(),
         }));
+        for key in keys {
+            let (class, dot) = match self.table.get(key) {
+                Some(entry) => (entry.record.class, entry.record.dot.clone()),
+                None => match self.table.tombstones.get(key) {
+                    Some(tombstone) => (tombstone.standing.class, tombstone.dot().clone()),
+                    None => continue,
+                },
+            };
+            self.count_in(class, &dot);
+        }
+        self.settle_with_peers(now);
+        self.doubt_if_forgotten(now, self.members.last_heard_at());
+    }
+
+    /// A record is held from now on: see [`Roots::records`].
+    pub(super) fn count_in(&mut self, class: Class, dot: &Dot) {
+        let Some(replication) = &mut self.replication else { return };
+        let is_beyond = || self.have.get(&dot.actor).is_none_or(|known| *known < dot.counter);
+        if class == Class::Live || (is_beyond() && replication.beyond.insert(dot.clone())) {
+            replication.records = replication.records.wrapping_add(dot.fingerprint());
+        }
+    }
+
+    /// It is held no longer, or another in its place.
+    pub(super) fn count_out(&mut self, class: Class, dot: &Dot) {
+        let Some(replication) = &mut self.replication else { return };
+        if class == Class::Live || replication.beyond.remove(dot) {
+            replication.records = replication.records.wrapping_sub(dot.fingerprint());
+        }
+    }
+
+    /// Whether a write was not seen yet.
+    pub(super) fn is_new(&self, dot: &Dot) -> bool {
+        self.have.get(&dot.actor).copied().unwrap_or(0) < dot.counter
+    }
+
+    /// A new write was seen: the vector rises if it is the next in line (rule 7).
+    pub(super) fn follow_vector(&mut self, dot: &Dot) {
+        let seen = self.have.get(&dot.actor).copied().unwrap_or(0);
+        if dot.counter == seen + 1 {
+            self.vector_rose(dot);
+        }
+    }
+
+    /// All writes by that actor up to this one are held.
+    pub(super) fn vector_rose(&mut self, dot: &Dot) {
+        self.have.insert(dot.actor.clone(), dot.counter);
+        self.changes.have.push(dot.clone());
+        let Some(replication) = &mut self.replication else { return };
+        let first = Dot { actor: dot.actor.clone(), counter: 0 };
+        while let Some(within) = replication.beyond.range(&first..=dot).next().cloned() {
+            replication.beyond.remove(&within);
+            replication.records = replication.records.wrapping_sub(within.fingerprint());
+        }
     }
 
     /// A peer is connected now. A second connection to it changes nothing.
@@ -168,6 +227,14 @@ impl P2PWorkflowScheduler {
         }
     }
 
+    /// This peer is in no swarm from now on: it forgets the others, and replicates no longer.
+    pub fn depart(&mut self, now: Now) {
+        self.replication = None;
+        let others: Vec<Arc<str>> = self.members.swarm().cloned().collect();
+        others.iter().for_each(|peer| self.forget(now, peer));
+        self.pulled(now, &BTreeMap::new(), None);
+    }
+
     /// Says to all connected peers that this one leaves for good. Nothing else follows in this run.
     pub fn leave(&mut self, now: Now) {
         let Some(replication) = &mut self.replication else { return };
@@ -175,11 +242,23 @@ impl P2PWorkflowScheduler {
         self.send_beats(now);
     }
 
-    /// A peer is no longer wanted in the swarm: it does not count as a member any more.
-    pub fn forget_member(&mut self, now: Now, peer: &Arc<str>) {
+    /// A peer is not wanted in the swarm: from now on it counts as a member no longer, whatever
+    /// others say of it. To be called in each run.
+    pub fn exclude(&mut self, now: Now, peer: &Arc<str>) {
         self.connection_lost(now, peer);
+        self.members.exclude(peer);
+        self.forget(now, peer);
+    }
+
+    /// A peer is wanted in the swarm after all.
+    pub fn include(&mut self, peer: &str) {
+        self.members.include(peer);
+    }
+
+    fn forget(&mut self, now: Now, peer: &Arc<str>) {
         let before = self.members.candidates().len();
         self.members.forget(peer);
+        self.changes.members.push((peer.clone(), None));
         self.membership_changed(now, peer, before, false);
         for key in self.table.held_by(peer) {
             self.members.holds_a_lease(now, &self.config, peer);
@@ -215,6 +294,7 @@ impl P2PWorkflowScheduler {
             Content::Push { records, clock } => self.receive_push(now, from, records, &clock),
             Content::PullRequest(request) => self.answer_pull(from, request),
             Content::PullPage(page) => self.receive_page(now, from, page),
+            Content::Held(held) => self.receive_held(from, held, now),
         };
         if let Err(Refused::OwnWrites { .. }) = received {
             self.take_new_actor(now);
@@ -265,11 +345,13 @@ impl P2PWorkflowScheduler {
 
     /// When [`P2PWorkflowScheduler::advance_replication`] has something to do.
     pub(super) fn next_replication(&self) -> Option<u64> {
-        self.replication.as_ref().and_then(|replication| replication.next_deadline())
+        let connected = self.replication.as_ref().and_then(|it| it.next_deadline());
+        [connected, self.next_settling()].into_iter().flatten().min()
     }
 
     /// Lets time pass: heartbeats and pulls are due.
     pub(super) fn advance_replication(&mut self, now: Now) {
+        self.advance_settling(now);
         let Some(replication) = &self.replication else { return };
         if replication.connected.is_empty() {
             return;
@@ -337,6 +419,7 @@ impl P2PWorkflowScheduler {
                 replication.next_pull = now.monotonic;
             }
         }
+        self.doubt_if_forgotten(now, self.members.heard_at(from));
         self.heartbeat(now, from, beats.own);
         if beats.roots.clock == self.clock.head() {
             self.members.set_clock_order(from, ClockOrder::Equal);

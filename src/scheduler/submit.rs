@@ -9,6 +9,7 @@ use super::ownership::Hash256;
 use super::record::{Class, Phase, Record, Spec};
 use super::rejection::Rejection;
 use super::table::{Entry, Outlook};
+use super::tombstones::Tombstone;
 
 impl P2PWorkflowScheduler {
     /// Hands a task in, stamped with the clock's head.
@@ -17,6 +18,7 @@ impl P2PWorkflowScheduler {
     /// A [`Rejection`]; nothing was changed.
     pub fn submit(&mut self, now: Now, task: P2PTask) -> Result<Submitted, Rejection> {
         task.check()?;
+        self.check_in_doubt()?;
         let spec = self.spec_of(now, &task);
         if let Some(key) = self.table.key_of(&task.task_id) {
             let known = &self.table.entry(key).record;
@@ -27,6 +29,9 @@ impl P2PWorkflowScheduler {
                     task_id: task.task_id,
                 }),
             };
+        }
+        if let Some((_, tombstone)) = self.table.tombstones.find(&task.task_id) {
+            return self.submitted_long_ago(&task, &spec, tombstone);
         }
         if self.table.live() >= MAX_LIVE_TASKS {
             let what =
@@ -41,6 +46,29 @@ impl P2PWorkflowScheduler {
             return Err(Rejection::DependencyCycle { path });
         }
         Ok(self.accept(now, spec, task.payload.map(Arc::from)))
+    }
+
+    /// The answer to a submission of a task of which a tombstone is left.
+    fn submitted_long_ago(
+        &self,
+        task: &P2PTask,
+        spec: &Spec,
+        tombstone: &Tombstone,
+    ) -> Result<Submitted, Rejection> {
+        match tombstone.spec_hash() == spec.hash {
+            true => Ok(Submitted {
+                created: false,
+                task_hash: spec.task_hash(),
+                priority: spec.priority,
+                state: tombstone.state(),
+                owner: self.peer.clone(),
+                unknown_dependencies: Vec::new(),
+            }),
+            false => Err(Rejection::TaskExists {
+                task_id: task.task_id.clone(),
+                differs: "content".into(),
+            }),
+        }
     }
 
     fn accept(&mut self, now: Now, mut spec: Spec, payload: Option<Arc<str>>) -> Submitted {
@@ -114,7 +142,9 @@ impl P2PWorkflowScheduler {
     }
 
     fn unknown_dependencies(&self, spec: &Spec) -> Vec<String> {
-        let unknown = spec.depends_on.iter().filter(|id| self.table.key_of(id).is_none());
+        let is_known =
+            |id: &str| self.table.key_of(id).or(self.table.tombstones.find(id).map(|it| it.0));
+        let unknown = spec.depends_on.iter().filter(|id| is_known(id).is_none());
         unknown.map(|id| id.to_string()).collect()
     }
 

@@ -163,7 +163,9 @@ impl P2PWorkflowScheduler {
             depends_on: spec.depends_on.to_vec(),
             requires: spec.requires.to_vec(),
             created_at: spec.created_at,
-            not_before: Some(record.not_before).filter(|at| *at > now.wall),
+            not_before: Some(record.not_before)
+                .filter(|at| *at > now.wall && record.class == Class::Live),
+            ended_at: record.ended_at(),
             expires_at: self.expires_at(now, key),
             note: outcome.and_then(|outcome| outcome.note.as_deref()).map(str::to_owned),
             error: outcome.and_then(|outcome| outcome.error.as_deref()).map(str::to_owned),

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use crate::scheduler::{Kept, KeptTask};
+use crate::scheduler::{Heard, Kept, KeptTask, Tombstone};
 
 use super::error::ReadError;
 use super::names::{Interner, names};
@@ -31,6 +31,11 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Kept, ReadErr
         clock: clock(connection).map_err(&failed)?,
         have: have(connection).map_err(&failed)?,
         tasks,
+        tombstones: tombstones(connection, path, &actors)?,
+        members: members(connection, path)?,
+        doubtful: connection
+            .query_row("SELECT doubtful FROM store", [], |row| row.get(0))
+            .map_err(&failed)?,
         conflicts: count("conflicts").map_err(&failed)?,
         duplicates: count("duplicates").map_err(&failed)?,
         next_key,
@@ -93,9 +98,45 @@ fn tasks_in(
     Ok(tasks)
 }
 
+fn tombstones(
+    connection: &Connection,
+    path: &Path,
+    actors: &[Arc<str>],
+) -> Result<Vec<(u64, Tombstone)>, ReadError> {
+    let failed = ReadError::failed(path);
+    let query = "SELECT key, task_id, standing FROM tombstones ORDER BY key";
+    let mut statement = connection.prepare(query).map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    let mut tombstones = Vec::new();
+    while let Some(row) = rows.next().map_err(&failed)? {
+        tombstones.push(row::read_tombstone(row, actors).map_err(|what| ReadError::Damaged {
+            path: path.into(),
+            table: "tombstones",
+            row: row.get(0).unwrap_or_default(),
+            what,
+        })?);
+    }
+    Ok(tombstones)
+}
+
+fn members(connection: &Connection, path: &Path) -> Result<BTreeMap<Arc<str>, Heard>, ReadError> {
+    let failed = ReadError::failed(path);
+    let query = "SELECT peer, heard_at, have FROM members";
+    let mut statement = connection.prepare(query).map_err(&failed)?;
+    let member = |row: &Row<'_>| {
+        let (peer, have): (Arc<str>, Option<String>) = (row.get(0)?, row.get(2)?);
+        // What cannot be read is told again by the member itself.
+        let have = have.and_then(|text| serde_json::from_str(&text).ok()).map(Arc::new);
+        Ok((peer, Heard { at: row::unsigned(row, 1)?, have }))
+    };
+    let members = statement.query_map([], member).map_err(&failed)?;
+    members.collect::<rusqlite::Result<_>>().map_err(&failed)
+}
+
 /// The key of the task that came last, 0 without any.
 pub(super) fn last_key(connection: &Connection) -> rusqlite::Result<u64> {
-    let query = "SELECT coalesce(max(key), 0) FROM tasks";
+    let query = "SELECT max(coalesce((SELECT max(key) FROM tasks), 0), \
+                            coalesce((SELECT max(key) FROM tombstones), 0))";
     connection.query_row(query, [], |row| row::unsigned(row, 0))
 }
 

@@ -14,7 +14,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Statement, params};
 
 use crate::scheduler::{
-    Body, Class, Dot, Hash256, KeptTask, Lease, Outcome, Phase, Record, Spec, State, TagSet,
+    Body, Class, Dot, Hash256, KeptTask, Lease, Outcome, Phase, Record, Spec, Standing, State,
+    TagSet, Tombstone,
 };
 
 use super::names::{Actors, Interner};
@@ -170,6 +171,19 @@ impl<'a> Packer<'a> {
         Ok(&self.bytes)
     }
 
+    /// Makes the column `standing` of a tombstone: a version byte, class and phase, then as above.
+    pub(super) fn pack_standing(&mut self, standing: &Standing) -> rusqlite::Result<&[u8]> {
+        self.bytes.clear();
+        self.bytes.extend([VERSION, standing.class as u8, standing.phase as u8]);
+        for number in [standing.epoch, standing.tie, standing.rev] {
+            self.number(number.into());
+        }
+        self.hash(&standing.spec_hash);
+        self.hash(&standing.digest);
+        self.dot(&standing.dot)?;
+        Ok(&self.bytes)
+    }
+
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.bytes.push(number as u8 | 0x80);
@@ -264,6 +278,30 @@ pub(super) fn read(
         dot,
     };
     Ok(KeptTask { key: unsigned(row, 0).map_err(|_| "its key is negative")?, record, leases_here })
+}
+
+/// Reads a row whose columns are key, task id and standing.
+pub(super) fn read_tombstone(
+    row: &Row<'_>,
+    actors: &[Arc<str>],
+) -> Result<(u64, Tombstone), Damage> {
+    let mut packed = Unpacker { bytes: blob(row, 2)?, actors };
+    if packed.byte()? != VERSION {
+        return Err("its standing has an unknown format");
+    }
+    let (class, phase) = (class(packed.byte()?)?, phase(packed.byte()?)?);
+    let standing = Standing {
+        class,
+        phase,
+        epoch: packed.small()?,
+        tie: packed.small()?,
+        rev: packed.small()?,
+        spec_hash: packed.hash()?,
+        digest: packed.hash()?,
+        dot: packed.dot()?,
+    };
+    let key = unsigned(row, 0).map_err(|_| "its key is negative")?;
+    Ok((key, Tombstone { task_id: text(row, 1)?.into(), standing }))
 }
 
 fn class(byte: u8) -> Result<Class, Damage> {

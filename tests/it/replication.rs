@@ -56,10 +56,10 @@ struct Waiting {
     acknowledged: Option<(String, Class)>,
 }
 
-struct Peer {
+pub(crate) struct Peer {
     name: Arc<str>,
-    scheduler: P2PWorkflowScheduler,
-    disk: Disk,
+    pub(crate) scheduler: P2PWorkflowScheduler,
+    pub(crate) disk: Disk,
     texts: BTreeMap<(bool, u64), Arc<str>>,
     waiting: VecDeque<Waiting>,
     /// Counts restarts: what was sent to an earlier life does not arrive.
@@ -77,28 +77,29 @@ struct Flight {
     message: Message,
 }
 
-struct Net {
-    peers: Vec<Peer>,
+pub(crate) struct Net {
+    pub(crate) peers: Vec<Peer>,
     links: BTreeSet<(usize, usize)>,
     flights: BTreeMap<(u64, u64), Flight>,
     sent: u64,
-    now: u64,
+    pub(crate) now: u64,
     random: Random,
     weather: Weather,
     acknowledged: BTreeMap<String, Class>,
     pages: Vec<usize>,
     /// Some of what was said, where that is looked at.
     heard: Option<Vec<Message>>,
+    pub(crate) config: Config,
     /// How far the clocks of peers that start now were put back.
     put_back: u64,
 }
 
-fn name(index: usize) -> Arc<str> {
+pub(crate) fn name(index: usize) -> Arc<str> {
     format!("peer-{index}").into()
 }
 
 impl Net {
-    fn new(peers: usize, seed: u64) -> Self {
+    pub(crate) fn new(peers: usize, seed: u64) -> Self {
         let mut net = Net {
             peers: Vec::new(),
             links: BTreeSet::new(),
@@ -110,6 +111,7 @@ impl Net {
             acknowledged: BTreeMap::new(),
             pages: Vec::new(),
             heard: None,
+            config: Config::default(),
             put_back: 0,
         };
         for _ in 0..peers {
@@ -118,7 +120,7 @@ impl Net {
         net
     }
 
-    fn add_peer(&mut self) {
+    pub(crate) fn add_peer(&mut self) {
         let name = name(self.peers.len());
         let scheduler = self.start(&name, &Disk::default());
         self.peers.push(Peer {
@@ -133,21 +135,22 @@ impl Net {
         });
     }
 
-    fn start(&mut self, peer: &str, disk: &Disk) -> P2PWorkflowScheduler {
+    pub(crate) fn start(&mut self, peer: &str, disk: &Disk) -> P2PWorkflowScheduler {
         let mut random = Random(self.random.next());
         let jitter: Jitter = Box::new(move || random.next());
-        let mut scheduler = disk.restore_as(peer, &format!("{peer}/1"), at(self.now), jitter);
+        let actor = format!("{peer}/1");
+        let mut scheduler = disk.restore_as(peer, &actor, self.config, at(self.now), jitter);
         let number = at(self.now).wall - self.put_back;
         scheduler.replicate(at(self.now), Run { number, takes_work: true });
         scheduler
     }
 
-    fn link_all(&mut self) {
+    pub(crate) fn link_all(&mut self) {
         let count = self.peers.len();
         (0..count).for_each(|a| (a + 1..count).for_each(|b| self.link(a, b)));
     }
 
-    fn link(&mut self, a: usize, b: usize) {
+    pub(crate) fn link(&mut self, a: usize, b: usize) {
         if self.links.insert((a.min(b), a.max(b))) {
             for (here, there) in [(a, b), (b, a)] {
                 let there = self.peers[there].name.clone();
@@ -157,7 +160,7 @@ impl Net {
         }
     }
 
-    fn cut(&mut self, a: usize, b: usize) {
+    pub(crate) fn cut(&mut self, a: usize, b: usize) {
         if self.links.remove(&(a.min(b), a.max(b))) {
             for (here, there) in [(a, b), (b, a)] {
                 let there = self.peers[there].name.clone();
@@ -168,7 +171,7 @@ impl Net {
     }
 
     /// The driver's duty after each call.
-    fn take_out(&mut self, p: usize, acknowledged: Option<(String, Class)>) {
+    pub(crate) fn take_out(&mut self, p: usize, acknowledged: Option<(String, Class)>) {
         let commit = self.random.below(self.weather.commit);
         let Peer { scheduler, waiting, .. } = &mut self.peers[p];
         let changes = scheduler.take_changes();
@@ -241,7 +244,7 @@ impl Net {
                 self.pages.push(page.records.len());
                 &page.records
             }
-            Content::Heartbeat(_) | Content::PullRequest(_) => return,
+            Content::Heartbeat(_) | Content::PullRequest(_) | Content::Held(_) => return,
         };
         assert!(records.len() <= MAX_CARRIED);
         let texts = records.iter().flat_map(|it| [&it.payload, &it.result]).flatten();
@@ -292,13 +295,13 @@ impl Net {
         self.links.contains(&(from.min(to), from.max(to)))
     }
 
-    fn pass(&mut self, millis: u64) {
+    pub(crate) fn pass(&mut self, millis: u64) {
         let until = self.now + millis;
         while self.step(until) {}
     }
 
     /// Passes time until all peers hold the same.
-    fn sync(&mut self, at_most: u64) {
+    pub(crate) fn sync(&mut self, at_most: u64) {
         let until = self.now + at_most;
         while !self.is_in_sync() {
             assert!(self.now < until, "not in sync after {at_most} ms");
@@ -311,7 +314,7 @@ impl Net {
         self.peers.iter().all(|it| it.waiting.is_empty() && it.scheduler.roots() == roots)
     }
 
-    fn submit(&mut self, p: usize, task: P2PTask) {
+    pub(crate) fn submit(&mut self, p: usize, task: P2PTask) {
         let id = task.task_id.clone();
         if self.peers[p].scheduler.submit(at(self.now), task).is_ok() {
             self.take_out(p, Some((id, Class::Live)));
@@ -319,7 +322,7 @@ impl Net {
     }
 
     /// Loses what is not on disk, and starts again. Its peers see the connections drop.
-    fn crash(&mut self, p: usize) {
+    pub(crate) fn crash(&mut self, p: usize) {
         let others: Vec<usize> = (0..self.peers.len())
             .filter(|other| self.links.contains(&(p.min(*other), p.max(*other))))
             .collect();
@@ -584,14 +587,19 @@ fn a_store_that_was_put_back_is_told_by_its_peers() {
     assert_eq!(refused, Refused::OwnWrites { counter: 2, known: 1 });
     let have = Arc::new(net.peers[1].scheduler.have().clone());
     let pull = PullId { run: 1, number: 1 };
-    let request = Content::PullRequest(PullRequest { pull, have, after: None });
+    let request = Content::PullRequest(PullRequest { pull, have, after: None, audit: false });
     assert!(restored.show(at(net.now), "after").is_err());
     let changes = restored.take_changes();
     let actor = changes.actor.clone().expect("it writes under another from now on");
     assert!(actor.starts_with("peer-0/") && *actor != *"peer-0/1");
     assert_eq!(
         changes,
-        Changes { actor: Some(actor), have: changes.have.clone(), ..Changes::default() }
+        Changes {
+            actor: Some(actor),
+            have: changes.have.clone(),
+            doubtful: Some(true),
+            ..Changes::default()
+        }
     );
     // The peer's writes are as good as any other's now.
     assert_eq!(restored.receive(at(net.now), &other, request.into()), Ok(()));
@@ -615,6 +623,8 @@ fn a_restored_store_takes_a_new_actor_and_nothing_of_either_life_is_lost() {
     net.crash(0);
     // Under the names that the lost writes have.
     net.submit(0, P2PTask { payload: Some("[1]".into()), ..task("since-1") });
+    // Without a peer in reach it is on its own after a while.
+    net.pass(6 * S);
     let who = caller(COMMAND_LINE);
     let claimed = net.peers[0].scheduler.claim(at(net.now), &who, &timed(600 * S)).unwrap();
     net.take_out(0, None);
@@ -758,6 +768,8 @@ fn an_old_page_changes_nothing() {
         after: None,
         cursor: Cursor { run: 0, number: 9 },
         records: Vec::new(),
+        tombstones: Vec::new(),
+        listed: Vec::new(),
         last: Some(Vectors {
             have: BTreeMap::from([("nobody/1".into(), 5)]),
             clock: BTreeMap::new(),

@@ -374,7 +374,7 @@ fn what_is_given_out_is_provisional_unless_most_of_the_swarm_is_in_reach() {
     let left = Heartbeat { incarnation: 1, counter: 2, presence: Presence::Left };
     s.heartbeat(at(21 * S), &"a".into(), left);
     assert!(provisional(&mut s, 22 * S), "one of two");
-    s.forget_member(at(23 * S), &"b".into());
+    s.exclude(at(23 * S), &"b".into());
     assert!(!provisional(&mut s, 24 * S));
 }
 

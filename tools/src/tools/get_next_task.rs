@@ -354,6 +354,7 @@ mod tests {
             requires: vec![],
             created_at: 1,
             not_before: None,
+            ended_at: None,
             expires_at,
             note: None,
             error: Some("no disk".into()),

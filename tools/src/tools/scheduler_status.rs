@@ -99,6 +99,8 @@ pub(super) struct Task {
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
@@ -285,6 +287,7 @@ impl Task {
             requires: task.requires,
             created_at: task.created_at,
             next_attempt_at: task.not_before,
+            ended_at: task.ended_at,
             expires_at: task.expires_at,
             note: task.note,
             error: task.error,
@@ -390,6 +393,7 @@ mod tests {
             requires: vec![],
             created_at: 1,
             not_before: None,
+            ended_at: None,
             expires_at: None,
             note: None,
             error: Some("no disk".into()),
