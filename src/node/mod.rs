@@ -35,7 +35,7 @@ mod watch;
 pub use attach::{AttachError, Attached, Options, attach, default_folder, find, was_stopped};
 pub use calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
 pub use local::{LocalStream, read_or_make_private, read_private, terminated};
-pub use network::SwarmError;
+pub use network::{Here, SwarmError};
 pub use pairing::PairingError;
 pub use running::Node;
 pub use session::{Hello, Session, random_worker};

@@ -20,8 +20,8 @@ use crate::scheduler::{
 };
 use crate::store::{ReadError, Reader};
 use crate::swarm::{
-    self, Answer, DialError, Event, Identity, Invitation, Multiaddr, PeerId, PeerInfo, Refusal,
-    StartError, Swarm,
+    self, Answer, DialError, Event, Fingerprint, Identity, Invitation, Multiaddr, PeerId, PeerInfo,
+    Refusal, StartError, Swarm,
 };
 
 use super::CallError;
@@ -46,7 +46,18 @@ pub enum SwarmError {
     Call(#[from] CallError),
 }
 
-/// Where a node stands to its swarm.
+/// Where this machine stands to its swarm.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// This peer.
+    pub peer_id: String,
+    /// What may be shown of the swarm's key; `None` outside of a swarm.
+    pub swarm: Option<Fingerprint>,
+    /// Where others reach this machine.
+    pub addresses: Vec<Multiaddr>,
+}
+
+/// What a node needs to enter a swarm, and the swarm that it is in.
 pub(super) struct Place {
     folder: PathBuf,
     identity: Identity,
@@ -107,6 +118,15 @@ impl Node {
         Ok(())
     }
 
+    /// Where this machine stands to its swarm.
+    pub async fn swarm_here(&self) -> Here {
+        let peer_id = self.place().identity.peer_id();
+        let Some(swarm) = self.place().swarm() else {
+            return Here { peer_id, swarm: None, addresses: Vec::new() };
+        };
+        Here { peer_id, swarm: Some(swarm.fingerprint()), addresses: swarm.reached_at().await }
+    }
+
     /// Makes a swarm of this machine alone, and enters it. Returns what may be shown of its key.
     ///
     /// # Errors
@@ -124,7 +144,7 @@ impl Node {
     pub async fn swarm_invite(&self) -> Result<String, SwarmError> {
         let pairing = Pairing::read(&self.place().folder)?.ok_or(PairingError::NotJoined)?;
         let swarm = self.place().swarm().ok_or(PairingError::NotJoined)?;
-        let addresses = swarm.listening().await;
+        let addresses = swarm.reached_at().await;
         let invitation = Invitation { key: pairing.key, peer: swarm.peer_id(), addresses };
         Ok(invitation.to_secret_line())
     }

@@ -10,14 +10,21 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::Identity;
+use super::admission::Admission;
 use super::behaviour::{self, Reached};
+use super::book::{is_link_local, is_loopback};
 use super::codec::MAX_MESSAGE;
 use super::driver::{Command, Driver};
-use super::key::NetworkKey;
+use super::key::{Fingerprint, NetworkKey};
 use super::refusals::Refusal;
 
 /// How long a dial is waited for: a handshake, and a word.
 const DIAL: Duration = Duration::from_secs(20);
+
+/// How long an address that others can reach is waited for, at most: there may be none.
+const NAMED: Duration = Duration::from_millis(500);
+/// Between two looks at the addresses.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How a swarm listens, and whom it knows.
 #[derive(Clone, Debug)]
@@ -34,10 +41,8 @@ pub struct Options {
     pub max_outgoing: u32,
     /// Connections that we take. Default: 64.
     pub max_incoming: u32,
-    /// The only peers that are let in, beside having the key. Default: whoever has the key.
-    pub allowed: Option<Vec<PeerId>>,
-    /// Peers that are not let in although they have the key.
-    pub blocked: Vec<PeerId>,
+    /// Who is let in, beside having the key. Default: everybody who has it.
+    pub admission: Admission,
 }
 
 impl Default for Options {
@@ -56,8 +61,7 @@ impl Default for Options {
             mdns: true,
             max_outgoing: 16,
             max_incoming: 64,
-            allowed: None,
-            blocked: Vec::new(),
+            admission: Admission::default(),
         }
     }
 }
@@ -215,6 +219,7 @@ pub struct PeerInfo {
 #[derive(Clone, Debug)]
 pub struct Swarm {
     me: PeerId,
+    fingerprint: Fingerprint,
     pub(super) commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -262,13 +267,19 @@ impl Swarm {
         let (tell, events) = mpsc::unbounded_channel();
         let driver = Driver::new(network, key, options, reached, commands.downgrade(), tell);
         tokio::spawn(driver.run(queue));
-        Ok((Swarm { me, commands }, events))
+        Ok((Swarm { me, fingerprint: key.fingerprint(), commands }, events))
     }
 
     /// Who we are.
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
         self.me
+    }
+
+    /// What may be shown of the swarm's key.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// Asks a connected peer.
@@ -299,14 +310,10 @@ impl Swarm {
         self.tell(Command::Disconnect(peer));
     }
 
-    /// Lets a peer in: takes it off the block list and, where there is an allow list, puts it on.
-    pub fn allow(&self, peer: PeerId) {
-        self.tell(Command::Allow(peer));
-    }
-
-    /// Keeps a peer out from now on, and closes its connections.
-    pub fn block(&self, peer: PeerId) {
-        self.tell(Command::Block(peer));
+    /// Decides anew who is let in, and closes the connections of all others. Done when it returns.
+    pub async fn admit(&self, admission: Admission) {
+        // A swarm that was closed has no peers.
+        let _closed = self.ask(|reply| Command::Admit { admission, reply }).await;
     }
 
     /// The connected peers, by peer id.
@@ -317,6 +324,28 @@ impl Swarm {
     /// Where we listen.
     pub async fn listening(&self) -> Vec<Multiaddr> {
         self.ask(Command::Listening).await.unwrap_or_default()
+    }
+
+    /// Where others can reach us, this machine's own loopback last. The operating system names the
+    /// addresses one by one just after the start; they are waited for.
+    pub async fn reached_at(&self) -> Vec<Multiaddr> {
+        let named = async {
+            let mut before = Vec::new();
+            loop {
+                let addresses = self.listening().await;
+                if addresses == before && !addresses.iter().all(is_loopback) {
+                    return;
+                }
+                before = addresses;
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // A machine without a network has its loopback alone.
+        let _alone = tokio::time::timeout(NAMED, named).await;
+        let mut addresses = self.listening().await;
+        addresses.retain(|address| !is_link_local(address));
+        addresses.sort_by_key(is_loopback);
+        addresses
     }
 
     /// Who was refused, why and how often, since the start.

@@ -11,6 +11,7 @@ mod kills;
 mod mcp_config;
 mod mcp_instructions;
 mod mcp_json;
+mod node_start;
 mod one_node;
 mod python_client;
 mod raw_http;

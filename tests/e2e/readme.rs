@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use p2p_workflow_scheduler::scheduler::{Rejection, limits};
 
-use crate::harness::{Home, Server};
+use crate::harness::{Home, Process, Server};
 use crate::raw_http::{Http, initialize};
 
 fn repository(file: &str) -> String {
@@ -49,13 +49,20 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn every_line_that_it_shows_runs() {
     let home = Home::new();
-    let mut shown = 0;
+    let (mut shown, mut running) = (0, Vec::new());
     for line in shell_lines() {
         let words = words(&line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let arguments = match words.as_slice() {
             ["ipfs-accelerate", "mcp", "start", flags @ ..] => {
                 serves_http(&home, flags);
+                shown += 1;
+                continue;
+            }
+            ["ipfs-accelerate", arguments @ .., "&"] => {
+                let mut command = home.command();
+                command.args(arguments).stderr(Stdio::null());
+                running.push(Process::spawn(command));
                 shown += 1;
                 continue;
             }

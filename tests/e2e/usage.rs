@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::harness::Home;
 
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["mcp"],
     &["mcp", "start"],
@@ -28,6 +28,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["p2p-workflow", "cancel"],
     &["p2p-workflow", "requeue"],
     &["p2p-workflow", "reprioritize"],
+    &["node", "start"],
     &["node", "stop"],
     &["completions"],
     &["man"],

@@ -3,9 +3,9 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::Failure;
 use super::p2p_workflow::Format;
 use super::render::{self, Card};
+use super::{Failure, NodeLasts};
 use crate::client::{Arguments, Client};
 
 /// What the requests begin with.
@@ -50,7 +50,7 @@ Examples:
 }
 
 impl SwarmCommand {
-    pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
+    pub(super) async fn run(self, client: &mut Client, node: NodeLasts) -> Result<String, Failure> {
         let arguments = Arguments::new();
         let (method, arguments, format) = match self {
             SwarmCommand::Init(format) => ("init", arguments, format),
@@ -61,13 +61,36 @@ impl SwarmCommand {
         };
         let answer = client.request(&format!("{METHODS}{method}"), arguments).await?;
         format.print(&answer, |answer| match method {
-            "init" => Card::new("This machine is a swarm now").fields(answer, &[]).into_text(),
-            // Alone on its line, to be copied or piped.
-            "invite" => format!("{}\n", answer["line"].as_str().unwrap_or_default()),
-            "join" => Card::new("Joined").fields(answer, &["peer_id", "reached"]).into_text(),
+            "init" => {
+                let made = Card::new("This machine is a swarm now").fields(answer, &[]);
+                made.into_text() + INVITE + stay(node)
+            }
+            "invite" => {
+                anstream::eprint!("{SECRET}{}", stay(node));
+                // Alone on its line, to be copied or piped.
+                format!("{}\n", answer["line"].as_str().unwrap_or_default())
+            }
+            "join" => {
+                let joined = Card::new("Joined").fields(answer, &["peer_id", "reached"]);
+                joined.into_text() + stay(node)
+            }
             "leave" => Card::new("Left the swarm").into_text(),
             _ => peers(answer),
         })
+    }
+}
+
+const INVITE: &str = "`swarm invite` prints the line that lets another machine join.\n";
+const SECRET: &str = "The line holds the swarm's key: show it only to whom it is for.\n";
+
+/// What is to be done for the machine to stay in its swarm.
+fn stay(node: NodeLasts) -> &'static str {
+    match node {
+        NodeLasts::On => "",
+        NodeLasts::UntilDone => {
+            "A machine is in its swarm while a node runs on it, and none does here: start one with\n\
+             `ipfs-accelerate node start`, or an agent with `mcp start`.\n"
+        }
     }
 }
 

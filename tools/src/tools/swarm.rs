@@ -9,6 +9,17 @@ use super::Answer;
 use super::fields::parse;
 
 #[derive(Serialize)]
+struct Here {
+    peer_id: String,
+    /// Of the node.
+    process: u32,
+    /// What may be shown of the swarm's key; null outside of a swarm.
+    swarm: Option<String>,
+    /// Where others reach this machine.
+    addresses: Vec<String>,
+}
+
+#[derive(Serialize)]
 struct Made {
     success: bool,
     /// What may be shown of the key.
@@ -59,6 +70,19 @@ struct Peer {
     #[serde(skip_serializing_if = "Option::is_none")]
     heard_at: Option<u64>,
     addresses: Vec<String>,
+}
+
+/// Which process the node is, and where it stands to its swarm.
+pub(crate) async fn here(node: &Node) -> Result<Answer, CallError> {
+    let here = node.swarm_here().await;
+    let (peer_id, process) = (here.peer_id, std::process::id());
+    let text = match &here.swarm {
+        Some(swarm) => format!("Process {process} is peer {peer_id} in swarm {swarm}."),
+        None => format!("Process {process} is peer {peer_id}, in no swarm."),
+    };
+    let swarm = here.swarm.map(|fingerprint| fingerprint.to_string());
+    let addresses = here.addresses.iter().map(ToString::to_string).collect();
+    Ok(Answer::new(&Here { peer_id, process, swarm, addresses }, text))
 }
 
 /// `swarm init`.

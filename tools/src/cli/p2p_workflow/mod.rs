@@ -97,7 +97,7 @@ mod testing {
     use anstream::adapter::strip_str;
     use clap::Parser;
 
-    use super::super::{Attach, Cli, Failure, execute};
+    use super::super::{Attach, Cli, Connection, Failure, NodeLasts, execute};
     use crate::client::fake::{self, Exchange};
 
     /// What the command prints, without styles; the script must be used up.
@@ -107,9 +107,10 @@ mod testing {
         let (stream, node) = fake::node(script);
         let connect = async |_: &_, attach| {
             assert_eq!(attach, Attach::Any);
-            Ok(stream)
+            Ok(Connection { stream, node: NodeLasts::On })
         };
-        let result = execute(cli, connect, async |_: &_, _: &_| unreachable!("not a server")).await;
+        let result =
+            execute(cli, connect, async |_: &_, _: Option<&_>| unreachable!("not a server")).await;
         node.await.expect("the script was followed");
         result.map(|text| strip_str(&text).to_string())
     }
