@@ -21,7 +21,7 @@ use crate::scheduler::{
 use crate::store::{ReadError, Reader};
 use crate::swarm::{
     self, Answer, DialError, Event, Fingerprint, Identity, Invitation, Multiaddr, PeerId, PeerInfo,
-    Refusal, StartError, Swarm,
+    Refusal, RequestError, StartError, Swarm,
 };
 
 use super::CallError;
@@ -210,6 +210,25 @@ impl Node {
             tokio::spawn(leave(node, swarm, message, ticket.clone(), place));
         }
     }
+
+    /// Closes the connections to peers that fell silent, behind a pulled cable perhaps, which shows
+    /// nowhere else: what is sent to them is lost, and others are asked instead. They are dialled
+    /// again.
+    pub(super) fn disconnect(&self, silent: Vec<Arc<str>>) {
+        if silent.is_empty() {
+            return;
+        }
+        let Some(swarm) = self.place().swarm() else { return };
+        for name in silent {
+            match name.parse() {
+                Ok(peer) => {
+                    tracing::info!("{name} fell silent; the connection to it is made anew");
+                    swarm.disconnect(peer);
+                }
+                Err(error) => tracing::debug!("{name} fell silent and is no peer id: {error}"),
+            }
+        }
+    }
 }
 
 /// Listens at the port that the others know, or at another if that is taken.
@@ -259,7 +278,12 @@ async fn try_leave(
     }
     let peer: PeerId = outgoing.to.parse().map_err(text)?;
     let bytes = serde_json::to_vec(&outgoing.message).map_err(text)?;
-    let answer = swarm.request(peer, bytes).await.map_err(text)?;
+    let answer = match swarm.request(peer, bytes.clone()).await {
+        // Where both sides dialled at once there were two connections, and one of them went.
+        Err(RequestError::Disconnected) => swarm.request(peer, bytes).await,
+        answer => answer,
+    };
+    let answer = answer.map_err(text)?;
     match answer.is_empty() {
         true => Ok(()),
         false => Err(format!("refused: {}", String::from_utf8_lossy(&answer))),

@@ -284,6 +284,7 @@ impl Node {
         let ticket = self.committer().hand_over(changes);
         if core.joined.is_some() {
             self.send(core.scheduler.take_outgoing(), &ticket);
+            self.disconnect(core.scheduler.take_silent());
         }
         for (give, claimed) in gifts {
             let payload = core.texts.payload(claimed.task.key);
