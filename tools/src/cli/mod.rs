@@ -207,7 +207,7 @@ async fn execute<S: Duplex + 'static>(
             command.run(&mut Client::attach(stream).await?).await
         }
         Command::Backup(command) => {
-            let stream = connect(options, Attach::Any).await?;
+            let Connection { stream, .. } = connect(options, Attach::Any).await?;
             command.run(&mut Client::attach(stream).await?).await
         }
         Command::Swarm(command) => {
