@@ -15,7 +15,8 @@ use super::CallError;
 use super::attach::AttachError;
 use super::committer::{Committer, Fallback, Ticket};
 use super::local::Listener;
-use super::network::{Joined, Place};
+use super::network::Joined;
+use super::place::Place;
 use super::session::{Hello, Session};
 use super::texts::Texts;
 use super::watch::{Watch, Watches};
@@ -268,6 +269,7 @@ impl Node {
         let ticket = self.committer().hand_over(changes);
         if core.joined.is_some() {
             self.send(core.scheduler.take_outgoing(), &ticket);
+            self.let_go(&core.scheduler.take_silent());
         }
         for (give, claimed) in gifts {
             let payload = core.texts.payload(claimed.task.key);
