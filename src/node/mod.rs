@@ -42,4 +42,4 @@ pub use running::Node;
 pub use session::{Hello, Session, random_worker};
 pub use watch::{Topic, Watch};
 
-pub use crate::store::Durability;
+pub use crate::store::{Durability, LostRun, LostSpec};

@@ -19,7 +19,7 @@ use crate::scheduler::{
     Content, Message, Now, Outgoing, P2PWorkflowScheduler, Refused, Run, Text, VERSION,
 };
 use crate::store::{ReadError, Reader};
-use crate::swarm::{Answer, Event, Multiaddr, PeerId, Refusal, Swarm, Why};
+use crate::swarm::{Answer, Event, Multiaddr, PeerId, Refusal, RequestError, Swarm, Why};
 
 use super::CallError;
 use super::committer::Ticket;
@@ -102,18 +102,6 @@ impl Node {
         }
     }
 
-    /// Closes the connections to peers that fell silent: where a cable was pulled nothing else shows
-    /// it, and only what is closed is dialled anew.
-    pub(super) fn let_go(&self, silent: &[Arc<str>]) {
-        let Some(swarm) = self.place().swarm() else { return };
-        for peer in silent {
-            match peer.parse() {
-                Ok(peer) => swarm.disconnect(peer),
-                Err(error) => tracing::error!("{peer} is connected and no peer: {error}"),
-            }
-        }
-    }
-
     /// Sends messages once all up to `ticket` is on disk.
     pub(super) fn send(&self, outgoing: Vec<Outgoing>, ticket: &Ticket) {
         let Some(network) = self.place().network().clone() else { return };
@@ -124,6 +112,25 @@ impl Node {
             };
             let (node, swarm) = (self.clone(), network.swarm.clone());
             tokio::spawn(leave(node, swarm, message, ticket.clone(), place));
+        }
+    }
+
+    /// Closes the connections to peers that fell silent, behind a pulled cable perhaps, which shows
+    /// nowhere else: what is sent to them is lost, and others are asked instead. They are dialled
+    /// again.
+    pub(super) fn disconnect(&self, silent: Vec<Arc<str>>) {
+        if silent.is_empty() {
+            return;
+        }
+        let Some(swarm) = self.place().swarm() else { return };
+        for name in silent {
+            match name.parse() {
+                Ok(peer) => {
+                    tracing::info!("{name} fell silent; the connection to it is made anew");
+                    swarm.disconnect(peer);
+                }
+                Err(error) => tracing::debug!("{name} fell silent and is no peer id: {error}"),
+            }
         }
     }
 }
@@ -155,7 +162,12 @@ async fn try_leave(
     }
     let peer: PeerId = outgoing.to.parse().map_err(text)?;
     let bytes = serde_json::to_vec(&outgoing.message).map_err(text)?;
-    let answer = swarm.request(peer, bytes).await.map_err(text)?;
+    let answer = match swarm.request(peer, bytes.clone()).await {
+        // Where both sides dialled at once there were two connections, and one of them went.
+        Err(RequestError::Disconnected) => swarm.request(peer, bytes).await,
+        answer => answer,
+    };
+    let answer = answer.map_err(text)?;
     if !answer.is_empty() {
         swarm.refuse(peer, Why::RefusedOurs, String::from_utf8_lossy(&answer).into_owned());
     }

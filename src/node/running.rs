@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Mutex, MutexGuard, Notify, oneshot, watch};
 
-use crate::scheduler::{Caller, Claimed, Config, Jitter, Now, P2PWorkflowScheduler, Want};
-use crate::store::{CommitError, ReadError, Reader, Store};
+use crate::scheduler::{
+    Caller, Changes, Claimed, Config, Conflict, Duplicate, Jitter, Now, P2PWorkflowScheduler,
+    Rejection, Want,
+};
+use crate::store::{BackupError, CommitError, ReadError, Reader, Store};
 
 use super::CallError;
 use super::attach::AttachError;
@@ -182,6 +186,17 @@ impl Node {
         &self.0.place
     }
 
+    /// Writes all tasks, as they are on disk, into a new file that only its owner may read. Returns
+    /// how many bytes it has.
+    ///
+    /// # Errors
+    /// [`CallError::Rejected`] where the file is there already or cannot be written.
+    pub async fn backup(&self, file: PathBuf) -> Result<u64, CallError> {
+        let backup = self.read(move |reader| Ok(reader.backup(&file))).await?;
+        let refused = |error: BackupError| Rejection::InvalidArgument { what: error.to_string() };
+        Ok(backup.map_err(refused)?)
+    }
+
     /// Syncs since the node started.
     #[must_use]
     pub fn commits(&self) -> u64 {
@@ -263,13 +278,14 @@ impl Node {
         let gifts = core.serve_waiters(now);
         self.0.watches.tell(&core.scheduler);
         let changes = core.scheduler.take_changes();
+        log_what_was_lost(&changes);
         for change in &changes.tasks {
             core.texts.follow(change);
         }
         let ticket = self.committer().hand_over(changes);
         if core.joined.is_some() {
             self.send(core.scheduler.take_outgoing(), &ticket);
-            self.let_go(&core.scheduler.take_silent());
+            self.disconnect(core.scheduler.take_silent());
         }
         for (give, claimed) in gifts {
             let payload = core.texts.payload(claimed.task.key);
@@ -333,6 +349,17 @@ impl Core {
             joined.begin(&mut self.scheduler, now);
         }
         Ok(())
+    }
+}
+
+/// People are told what peers did while they could not see each other.
+fn log_what_was_lost(changes: &Changes) {
+    for Duplicate { task_id, peer, worker, .. } in &changes.duplicates {
+        tracing::warn!("task {task_id:?} ran twice: the run of worker {worker} at {peer} lost");
+    }
+    for Conflict { record, .. } in &changes.conflicts {
+        let id = &record.spec.task_id;
+        tracing::warn!("two different tasks were submitted as {id:?}; `show` tells of the other");
     }
 }
 

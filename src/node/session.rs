@@ -357,13 +357,17 @@ impl Session {
         });
         let (status, task) = show.await??;
         let (key, has_payload, has_result) = (task.key, task.has_payload, task.has_result);
-        let texts = self.0.node.read(move |reader| {
+        let any_lost = status.duplicates + status.conflicts > 0;
+        let shown = self.0.node.read(move |reader| {
             let payload = if has_payload { reader.payload(key)? } else { None };
             let result = if has_result { reader.result(key)? } else { None };
-            Ok((payload, result))
+            let (duplicates, conflicts) = match any_lost {
+                true => (reader.duplicates(&task.task_id)?, reader.conflicts(&task.task_id)?),
+                false => (Vec::new(), Vec::new()),
+            };
+            Ok(Shown { task, payload, result, duplicates, conflicts })
         });
-        let (payload, result) = texts.await?;
-        Ok((status, Shown { task, payload, result }))
+        Ok((status, shown.await?))
     }
 
     /// A workflow's counts, in the order of [`State::ALL`](crate::scheduler::State::ALL), and its

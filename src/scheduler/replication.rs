@@ -24,7 +24,8 @@
 //!   carries the texts that its change brought; a receiver that lacks others leaves the record to
 //!   its next pull. Nobody resends a push: what is lost comes by a pull.
 //! * **Pull** (rule 8): one at a time, from a peer whose roots differ from this peer's, once they are
-//!   known and at an interval with jitter. The responder keeps nothing of it: the request says up to where
+//!   known, once both have been quiet for a heartbeat (then what is missing was lost, and a task that
+//!   waits for it would wait for the interval), and at an interval with jitter. The responder keeps nothing of it: the request says up to where
 //!   the requester has followed the order of its changes, in which run, so that a pull goes on where
 //!   an earlier one stopped, and one that finds little new looks at little.
 //! * **Heartbeats** go to every connected peer and carry those that were heard of others.
@@ -65,8 +66,12 @@ pub struct Run {
 pub(super) struct Remote {
     /// As its last heartbeat said.
     pub(super) roots: Option<Roots>,
-    /// Whether to pull from it before others: it has just been connected, or a record of its push
-    /// lacked a text.
+    /// This peer's [`Roots::records`] when that heartbeat came.
+    own_records: u64,
+    /// Whether neither side has changed for a heartbeat: nothing is on its way any more.
+    is_quiet: bool,
+    /// Whether to pull from it before others: it has just been connected, a record of its push
+    /// lacked a text, or what it has and this peer lacks will not come by itself.
     pub(super) wants_pull: bool,
     /// Pulls in a row that left its vector equal to this peer's, and its records not.
     pub(super) pulls_in_vain: u32,
@@ -76,6 +81,15 @@ impl Remote {
     /// Whether it is known to hold something else than what has these roots.
     pub(super) fn differs_from(&self, roots: Roots) -> bool {
         self.roots.is_some_and(|theirs| theirs != roots)
+    }
+
+    /// Takes in what a heartbeat says. Returns whether there is a reason to pull at once: it is the
+    /// first, or the first in which all is quiet.
+    fn heard(&mut self, theirs: Roots, own_records: u64) -> bool {
+        let before = (self.roots.replace(theirs), self.own_records, self.is_quiet);
+        self.own_records = own_records;
+        self.is_quiet = before.0 == Some(theirs) && before.1 == own_records;
+        before.0.is_none() || (self.is_quiet && !before.2)
     }
 }
 
@@ -413,8 +427,7 @@ impl P2PWorkflowScheduler {
         {
             // Whether all are in sync is shown.
             self.members.changed |= remote.roots != Some(beats.roots);
-            if remote.roots.replace(beats.roots).is_none() {
-                // It has just been connected.
+            if remote.heard(beats.roots, replication.records) {
                 remote.wants_pull = true;
                 replication.next_pull = now.monotonic;
             }

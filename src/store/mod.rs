@@ -41,7 +41,7 @@ use names::Actors;
 
 pub use error::{CommitError, OpenError, ReadError};
 pub use open::{Origin, Sign};
-pub use read::Reader;
+pub use read::{BackupError, LostRun, LostSpec, Reader};
 
 /// Pages of the log that are moved into the database once nothing waits. Fewer: more syncs for the
 /// same pages; more: a longer log to read after a crash.

@@ -326,7 +326,7 @@ fn place(_: &Metadata) -> (u64, u64) {
 
 /// An empty file that nobody else may read: payloads can be confidential. SQLite gives the files
 /// beside it the same permissions.
-fn private_file(path: &Path) -> io::Result<()> {
+pub(super) fn private_file(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

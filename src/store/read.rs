@@ -1,6 +1,7 @@
 //! Reading: all tasks at the start, single texts while the node runs.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::scheduler::{Heard, Kept, KeptTask, Tombstone};
 
 use super::error::ReadError;
 use super::names::{Interner, names};
-use super::open::BUSY_TIMEOUT;
+use super::open::{BUSY_TIMEOUT, private_file};
 use super::row::{self, READ};
 
 /// Tasks for which another thread is worth starting.
@@ -154,6 +155,38 @@ fn have(connection: &Connection) -> rusqlite::Result<BTreeMap<Arc<str>, u64>> {
         .collect()
 }
 
+/// A run of a task beside the one that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostRun {
+    /// The peer that ran it.
+    pub peer: String,
+    /// The worker at that peer.
+    pub worker: String,
+}
+
+/// What was submitted under a task's id, and lost against what was submitted elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostSpec {
+    /// The group that it belongs to.
+    pub workflow_id: String,
+    /// What a person reads.
+    pub name: String,
+    /// When it was submitted, in milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// Its input, a JSON text, where it came along.
+    pub payload: Option<String>,
+}
+
+/// Why there is no backup.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no backup at {}: {reason}", path.display())]
+pub struct BackupError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
 /// Reads payloads and results on a connection of its own, while another thread writes.
 ///
 /// It sees what was committed when the call began, never a commit's parts.
@@ -182,6 +215,68 @@ impl Reader {
     /// SQLite's refusal. Nothing has changed.
     pub fn result(&self, key: u64) -> Result<Option<String>, ReadError> {
         self.body("SELECT body FROM results WHERE task = ?1", key)
+    }
+
+    /// The runs of a task beside the one that counts, in the order in which they were found.
+    ///
+    /// # Errors
+    /// SQLite's refusal. Nothing has changed.
+    pub fn duplicates(&self, task_id: &str) -> Result<Vec<LostRun>, ReadError> {
+        let query = "SELECT peer, worker FROM duplicates WHERE task_id = ?1 ORDER BY id";
+        self.all(query, task_id, |row| Ok(LostRun { peer: row.get(0)?, worker: row.get(1)? }))
+    }
+
+    /// The specs that lost against the one under a task's id, in the order in which they were found.
+    ///
+    /// # Errors
+    /// SQLite's refusal. Nothing has changed.
+    pub fn conflicts(&self, task_id: &str) -> Result<Vec<LostSpec>, ReadError> {
+        let query = "SELECT workflow_id, name, created_at, payload FROM conflicts \
+                     WHERE task_id = ?1 ORDER BY id";
+        self.all(query, task_id, |row| {
+            Ok(LostSpec {
+                workflow_id: row.get(0)?,
+                name: row.get(1)?,
+                created_at: row::unsigned(row, 2)?,
+                payload: row.get(3)?,
+            })
+        })
+    }
+
+    fn all<T>(
+        &self,
+        query: &str,
+        task_id: &str,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, ReadError> {
+        self.connection
+            .prepare_cached(query)
+            .and_then(|mut query| query.query_map([task_id], read)?.collect())
+            .map_err(ReadError::failed(&self.path))
+    }
+
+    /// Writes all that was committed when the call began into a new file, by SQLite's own means, and
+    /// returns its length in bytes.
+    ///
+    /// # Errors
+    /// The file is there already, or cannot be written; then nothing is left of it.
+    pub fn backup(&self, file: &Path) -> Result<u64, BackupError> {
+        let refused = |reason: String| BackupError { path: file.into(), reason };
+        // Payloads can be confidential: the file is there, for its owner alone, before it is filled.
+        private_file(file).map_err(|error| refused(error.to_string()))?;
+        let copied = self.connection.execute("VACUUM INTO ?1", [file.to_string_lossy()]);
+        let copied = copied.map_err(|error| error.to_string()).and_then(|_| {
+            let synced = File::open(file).and_then(|file| {
+                file.sync_all()?;
+                Ok(file.metadata()?.len())
+            });
+            synced.map_err(|error| error.to_string())
+        });
+        if copied.is_err() {
+            // What is there is of no use to anybody.
+            drop(fs::remove_file(file));
+        }
+        copied.map_err(refused)
     }
 
     fn body(&self, query: &str, key: u64) -> Result<Option<String>, ReadError> {

@@ -770,3 +770,57 @@ fn an_answer_waits_for_the_sync_in_full_durability_only() {
         }
     }
 }
+
+#[test]
+fn a_backup_is_a_store_of_its_own_that_only_its_owner_may_read() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let change = submitted(1, with_payload(record("t"), "[1]"), Some("[1]"));
+    store.commit(&[tasks(vec![change])]).unwrap();
+    let reader = store.reader().unwrap();
+    let other = TempDir::new().unwrap();
+    let file = other.path().join(FILE);
+    let bytes = reader.backup(&file).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().len(), bytes);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let refused = reader.backup(&file).unwrap_err().to_string();
+    assert!(refused.contains("exists"), "{refused}");
+    let missing = reader.backup(&other.path().join("missing/file")).unwrap_err().to_string();
+    assert!(missing.contains("missing/file"), "{missing}");
+
+    let restored = open(other.path());
+    assert_eq!(restored.origin(), Origin::Restored(Sign::OtherFile));
+    assert_eq!(load(&restored).0, load(&store).0);
+    assert_eq!(restored.reader().unwrap().payload(1).unwrap().as_deref(), Some("[1]"));
+}
+
+#[test]
+fn what_lost_against_a_task_is_read_by_its_id() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let lost = Conflict { record: with_payload(record("t"), "[1]"), payload: Some("[1]".into()) };
+    let run =
+        Duplicate { task_id: "t".into(), peer: "p".into(), worker: "w".into(), dot: dot("p/1", 2) };
+    let changes =
+        Changes { conflicts: vec![lost.clone()], duplicates: vec![run], ..Changes::default() };
+    store.commit(&[changes]).unwrap();
+    let reader = store.reader().unwrap();
+    let spec = &lost.record.spec;
+    assert_eq!(
+        reader.conflicts("t").unwrap(),
+        [LostSpec {
+            workflow_id: spec.workflow_id.to_string(),
+            name: spec.name.to_string(),
+            created_at: spec.created_at,
+            payload: Some("[1]".into()),
+        }]
+    );
+    assert_eq!(reader.duplicates("t").unwrap(), [LostRun { peer: "p".into(), worker: "w".into() }]);
+    assert!(
+        reader.conflicts("u").unwrap().is_empty() && reader.duplicates("u").unwrap().is_empty()
+    );
+}

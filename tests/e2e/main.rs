@@ -6,6 +6,9 @@ mod commands;
 mod errors;
 mod harness;
 mod hostile;
+// Network namespaces are Linux's.
+#[cfg(target_os = "linux")]
+mod hosts;
 mod http;
 mod kills;
 mod mcp_config;

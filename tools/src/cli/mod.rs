@@ -14,6 +14,7 @@
 //! One command, one file under `p2p_workflow/`, in the same order: its flags, the call, what
 //! people are shown, tests.
 
+mod backup;
 mod duration;
 mod mcp;
 mod node;
@@ -31,6 +32,7 @@ use anstream::AutoStream;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use tracing_subscriber::EnvFilter;
 
+use self::backup::Backup;
 use self::mcp::{Config, Instructions};
 use self::node::NodeCommand;
 pub use self::node::standing;
@@ -130,6 +132,8 @@ enum Command {
     /// The process that serves a data directory
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Write all tasks into a file, while the node runs
+    Backup(Backup),
     /// The machines that share their tasks
     #[command(subcommand)]
     #[command(after_help = "\
@@ -199,6 +203,10 @@ async fn execute<S: Duplex + 'static>(
         Command::Mcp(McpCommand::Config(config)) => config.run(options),
         Command::Mcp(McpCommand::Instructions(instructions)) => instructions.run(),
         Command::Workflow(command) => {
+            let Connection { stream, .. } = connect(options, Attach::Any).await?;
+            command.run(&mut Client::attach(stream).await?).await
+        }
+        Command::Backup(command) => {
             let Connection { stream, .. } = connect(options, Attach::Any).await?;
             command.run(&mut Client::attach(stream).await?).await
         }

@@ -1,6 +1,7 @@
 //! People's commands that are no tools, over doors that only this machine's user can open. They
 //! answer in the shape of a tool's result.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::node::{CallError, Session};
@@ -63,6 +64,19 @@ struct Turn {
     distance: u32,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskBackup {
+    file: PathBuf,
+}
+
+#[derive(Serialize)]
+struct BackedUp {
+    success: bool,
+    file: PathBuf,
+    bytes: u64,
+}
+
 #[derive(Serialize)]
 struct Stopping {
     success: bool,
@@ -123,6 +137,17 @@ pub(crate) async fn why<'s>(
     let owner = shown.turns.first().map_or("nobody", |turn| &turn.peer_id);
     let text = format!("Task {task_id:?} is {}; the first turn is that of {owner}.", shown.state);
     Ok(Answer::new(&shown, text))
+}
+
+/// Writes all tasks into a new file.
+pub(crate) async fn backup<'s>(
+    session: impl FnOnce() -> &'s Session,
+    params: &str,
+) -> Result<Answer, CallError> {
+    let AskBackup { file } = parse(params)?;
+    let bytes = session().node().backup(file.clone()).await?;
+    let text = format!("{} has all tasks, in {bytes} bytes.", file.display());
+    Ok(Answer::new(&BackedUp { success: true, file, bytes }, text))
 }
 
 /// Says that the node stops.
