@@ -9,185 +9,89 @@
 //! bound: beyond [`MAX_LEAVING`] what is to leave is left out.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::scheduler::{
-    Content, MemberView, Message, Now, Outgoing, P2PWorkflowScheduler, Refused, Run, Text, VERSION,
+    Content, Message, Now, Outgoing, P2PWorkflowScheduler, Refused, Run, Text, VERSION,
 };
 use crate::store::{ReadError, Reader};
-use crate::swarm::{
-    self, Answer, DialError, Event, Fingerprint, Identity, Invitation, Multiaddr, PeerId, PeerInfo,
-    Refusal, RequestError, StartError, Swarm,
-};
+use crate::swarm::{Answer, Event, Multiaddr, PeerId, Refusal, RequestError, Swarm, Why};
 
 use super::CallError;
 use super::committer::Ticket;
-use super::pairing::{Pairing, PairingError};
+use super::pairing::Pairing;
 use super::running::{Core, Node};
 
 /// Messages on their way out: a few for each peer that there may be.
 const MAX_LEAVING: usize = 256;
 
-/// Why a node does not enter, or leave, a swarm.
-#[derive(Debug, thiserror::Error)]
-pub enum SwarmError {
-    /// What is kept of the swarm cannot be read, or says otherwise.
-    #[error(transparent)]
-    Pairing(#[from] PairingError),
-    /// The swarm's engine did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The node is on its way out, or its disk fails.
-    #[error(transparent)]
-    Call(#[from] CallError),
-}
-
-/// Where this machine stands to its swarm.
-#[derive(Clone, Debug)]
-pub struct Here {
-    /// This peer.
-    pub peer_id: String,
-    /// What may be shown of the swarm's key; `None` outside of a swarm.
-    pub swarm: Option<Fingerprint>,
-    /// Where others reach this machine.
-    pub addresses: Vec<Multiaddr>,
-}
-
-/// What a node needs to enter a swarm, and the swarm that it is in.
-pub(super) struct Place {
-    folder: PathBuf,
-    identity: Identity,
-    network: Mutex<Option<Arc<Network>>>,
-}
-
-impl Place {
-    pub(super) fn new(folder: PathBuf, identity: Identity) -> Self {
-        Place { folder, identity, network: Mutex::default() }
-    }
-
-    fn network(&self) -> MutexGuard<'_, Option<Arc<Network>>> {
-        self.network.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The swarm, as long as this node is in one.
-    fn swarm(&self) -> Option<Swarm> {
-        Some(self.network().as_ref()?.swarm.clone())
-    }
-}
+/// How long the last messages are waited for.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the core must be told again if it is taken up anew.
-#[derive(Default)]
 pub(super) struct Joined {
     connected: BTreeSet<Arc<str>>,
+    /// Who is blocked.
+    excluded: BTreeSet<Arc<str>>,
 }
 
 impl Joined {
+    pub(super) fn new(excluded: BTreeSet<Arc<str>>) -> Self {
+        Joined { connected: BTreeSet::new(), excluded }
+    }
+
     /// Begins a run of the core in the swarm.
     pub(super) fn begin(&self, scheduler: &mut P2PWorkflowScheduler, now: Now) {
         scheduler.replicate(now, Run { number: now.wall, takes_work: true });
         for peer in &self.connected {
             scheduler.connected(now, peer);
         }
+        for peer in &self.excluded {
+            scheduler.exclude(now, peer);
+        }
+    }
+
+    /// These peers, and no others, are not wanted from now on.
+    pub(super) fn exclude(
+        &mut self,
+        scheduler: &mut P2PWorkflowScheduler,
+        now: Now,
+        excluded: BTreeSet<Arc<str>>,
+    ) {
+        for peer in self.excluded.difference(&excluded) {
+            scheduler.include(peer);
+        }
+        for peer in excluded.difference(&self.excluded) {
+            scheduler.exclude(now, peer);
+        }
+        self.excluded = excluded;
     }
 }
 
 /// The way out.
-struct Network {
-    swarm: Swarm,
+pub(super) struct Network {
+    pub(super) swarm: Swarm,
     leaving: Arc<Semaphore>,
 }
 
+impl Network {
+    pub(super) fn new(swarm: Swarm) -> Self {
+        Network { swarm, leaving: Arc::new(Semaphore::new(MAX_LEAVING)) }
+    }
+}
+
 impl Node {
-    /// Enters the swarm that the data folder names, if it names one.
-    pub(super) async fn enter_swarm(&self) -> Result<(), SwarmError> {
-        let place = self.place();
-        let Some(pairing) = Pairing::read(&place.folder)? else { return Ok(()) };
-        let (swarm, events) = start(&place.identity, pairing)?;
-        let begin = |core: &mut Core, now| {
-            let joined = core.joined.insert(Joined::default());
-            joined.begin(&mut core.scheduler, now);
-        };
-        self.apply(begin).await?;
-        let leaving = Arc::new(Semaphore::new(MAX_LEAVING));
-        *place.network() = Some(Arc::new(Network { swarm, leaving }));
-        tokio::spawn(follow(self.clone(), events));
-        Ok(())
-    }
-
-    /// Where this machine stands to its swarm.
-    pub async fn swarm_here(&self) -> Here {
-        let peer_id = self.place().identity.peer_id();
-        let Some(swarm) = self.place().swarm() else {
-            return Here { peer_id, swarm: None, addresses: Vec::new() };
-        };
-        Here { peer_id, swarm: Some(swarm.fingerprint()), addresses: swarm.reached_at().await }
-    }
-
-    /// Makes a swarm of this machine alone, and enters it. Returns what may be shown of its key.
-    ///
-    /// # Errors
-    /// [`SwarmError`].
-    pub async fn swarm_init(&self) -> Result<String, SwarmError> {
-        let fingerprint = Pairing::init(&self.place().folder)?;
-        self.enter_swarm().await?;
-        Ok(fingerprint.to_string())
-    }
-
-    /// The line that lets another machine join. A secret.
-    ///
-    /// # Errors
-    /// [`SwarmError`].
-    pub async fn swarm_invite(&self) -> Result<String, SwarmError> {
-        let pairing = Pairing::read(&self.place().folder)?.ok_or(PairingError::NotJoined)?;
-        let swarm = self.place().swarm().ok_or(PairingError::NotJoined)?;
-        let addresses = swarm.reached_at().await;
-        let invitation = Invitation { key: pairing.key, peer: swarm.peer_id(), addresses };
-        Ok(invitation.to_secret_line())
-    }
-
-    /// Joins the swarm of an invitation. Returns who invited, and whether it was reached.
-    ///
-    /// # Errors
-    /// [`SwarmError`].
-    pub async fn swarm_join(
-        &self,
-        line: &str,
-    ) -> Result<(PeerId, Result<(), DialError>), SwarmError> {
-        let invitation = Pairing::join(&self.place().folder, line)?;
-        self.enter_swarm().await?;
-        let swarm = self.place().swarm().ok_or(PairingError::NotJoined)?;
-        let reached = swarm.dial(invitation.peer, invitation.addresses).await;
-        Ok((invitation.peer, reached))
-    }
-
-    /// Leaves the swarm. The tasks stay.
-    ///
-    /// # Errors
-    /// [`SwarmError`].
-    pub async fn swarm_leave(&self) -> Result<(), SwarmError> {
-        Pairing::leave(&self.place().folder)?;
-        self.close_swarm().await;
-        let leave = |core: &mut Core, now| {
-            for peer in core.joined.take().unwrap_or_default().connected {
-                core.scheduler.connection_lost(now, &peer);
-            }
-        };
-        self.apply(leave).await?;
-        Ok(())
-    }
-
-    /// The connected peers, and all members that the core knows.
-    ///
-    /// # Errors
-    /// [`SwarmError`].
-    pub async fn swarm_peers(&self) -> Result<(Vec<PeerInfo>, Vec<MemberView>), SwarmError> {
-        let swarm = self.place().swarm().ok_or(PairingError::NotJoined)?;
-        let members = self.call(|scheduler, now| scheduler.members(now)).await?;
-        Ok((swarm.peers().await, members))
+    /// Waits until what was to leave has left, or will not.
+    pub(super) async fn wait_until_sent(&self) {
+        let Some(network) = self.place().network().clone() else { return };
+        let all = network.leaving.acquire_many(MAX_LEAVING as u32);
+        if tokio::time::timeout(FAREWELL, all).await.is_err() {
+            tracing::debug!("a peer did not take its last message");
+        }
     }
 
     /// Closes the connections, and listens no longer.
@@ -231,26 +135,6 @@ impl Node {
     }
 }
 
-/// Listens at the port that the others know, or at another if that is taken.
-fn start(
-    identity: &Identity,
-    pairing: Pairing,
-) -> Result<(Swarm, UnboundedReceiver<Event>), StartError> {
-    let Pairing { key, port, known } = pairing;
-    let listen = |port: u16| {
-        let addresses = [format!("/ip4/0.0.0.0/tcp/{port}"), format!("/ip6/::/tcp/{port}")];
-        addresses.map(|address| address.parse().expect("an address")).to_vec()
-    };
-    let options = swarm::Options { listen: listen(port), known, ..swarm::Options::default() };
-    match Swarm::start(identity, &key, &options) {
-        Err(error) if port != 0 => {
-            tracing::warn!("{error} The swarm is reached at another port until the next start.");
-            Swarm::start(identity, &key, &swarm::Options { listen: listen(0), ..options })
-        }
-        started => started,
-    }
-}
-
 async fn leave(
     node: Node,
     swarm: Swarm,
@@ -284,10 +168,10 @@ async fn try_leave(
         answer => answer,
     };
     let answer = answer.map_err(text)?;
-    match answer.is_empty() {
-        true => Ok(()),
-        false => Err(format!("refused: {}", String::from_utf8_lossy(&answer))),
+    if !answer.is_empty() {
+        swarm.refuse(peer, Why::RefusedOurs, String::from_utf8_lossy(&answer).into_owned());
     }
+    Ok(())
 }
 
 fn filled(mut outgoing: Outgoing, reader: &Reader) -> Result<Outgoing, ReadError> {
@@ -308,7 +192,8 @@ fn filled(mut outgoing: Outgoing, reader: &Reader) -> Result<Outgoing, ReadError
     failed.map_or(Ok(outgoing), Err)
 }
 
-async fn follow(node: Node, mut events: UnboundedReceiver<Event>) {
+/// Takes in what happens in the swarm, until the node is closed or leaves it.
+pub(super) async fn follow(node: Node, mut events: UnboundedReceiver<Event>) {
     while let Some(event) = events.recv().await {
         if let Err(CallError::Stopping) = told(&node, event).await {
             return;
@@ -323,7 +208,9 @@ async fn told(node: &Node, event: Event) -> Result<(), CallError> {
             let connected = |core: &mut Core, now| {
                 let peer = name(peer);
                 core.scheduler.connected(now, &peer);
-                core.joined.get_or_insert_default().connected.insert(peer);
+                if let Some(joined) = &mut core.joined {
+                    joined.connected.insert(peer);
+                }
             };
             node.apply(connected).await.map(drop)
         }
@@ -332,7 +219,9 @@ async fn told(node: &Node, event: Event) -> Result<(), CallError> {
             let lost = |core: &mut Core, now| {
                 let peer = name(peer);
                 core.scheduler.connection_lost(now, &peer);
-                core.joined.get_or_insert_default().connected.remove(&peer);
+                if let Some(joined) = &mut core.joined {
+                    joined.connected.remove(&peer);
+                }
             };
             node.apply(lost).await.map(drop)
         }
@@ -350,10 +239,11 @@ async fn told(node: &Node, event: Event) -> Result<(), CallError> {
             Ok(())
         }
         Event::Refused(refusal) => {
-            let Refusal { peer, address, why, .. } = refusal;
+            let reason = refusal.reason();
+            let Refusal { peer, address, .. } = refusal;
             let peer = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.to_string());
             let address = address.map_or_else(String::new, |address| format!(" at {address}"));
-            tracing::warn!("{peer}{address}: {why}");
+            tracing::warn!("{peer}{address}: {reason}");
             Ok(())
         }
     }
@@ -365,25 +255,38 @@ async fn received(
     bytes: &[u8],
     answer: Answer,
 ) -> Result<(), CallError> {
-    let why = match decoded(bytes) {
-        Ok(message) => match taken_in(node, peer, message).await? {
-            Ok(()) => String::new(),
-            Err(refused) => {
-                if let Refused::OwnWrites { .. } = refused {
-                    tracing::warn!("{peer}: {refused}. It goes on under a new name.");
-                }
-                refused.to_string()
-            }
-        },
-        Err(why) => why,
+    let refused = match decoded(bytes) {
+        Ok(message) => taken_in(node, peer, message).await?.err().map(|why| refusal(peer, &why)),
+        Err((why, detail)) => Some((Some(why), detail)),
     };
-    if !why.is_empty() {
-        tracing::debug!("a message of {peer} was refused: {why}");
+    let reason = refused.as_ref().map(|(_, reason)| reason.clone()).unwrap_or_default();
+    if let Some((why, reason)) = refused {
+        tracing::debug!("a message of {peer} was refused: {reason}");
+        if let (Some(why), Some(swarm)) = (why, node.place().swarm()) {
+            swarm.refuse(peer, why, reason);
+        }
     }
-    if let Err(error) = answer.send(why.into_bytes()) {
+    if let Err(error) = answer.send(reason.into_bytes()) {
         tracing::debug!("{peer} was not answered: {error}");
     }
     Ok(())
+}
+
+/// How a refusal by the core counts, if it is the peer's fault, and what the peer is told.
+fn refusal(peer: PeerId, refused: &Refused) -> (Option<Why>, String) {
+    let why = match refused {
+        Refused::Version { .. } => Some(Why::OtherVersion),
+        Refused::TooMany { .. } | Refused::Malformed { .. } => Some(Why::Malformed),
+        Refused::Record { .. } | Refused::TextMissing { .. } => Some(Why::BadRecord),
+        Refused::Full => Some(Why::Overloaded),
+        // It ended, or has just come up.
+        Refused::NotConnected => None,
+        Refused::OwnWrites { .. } => {
+            tracing::warn!("{peer}: {refused}. It goes on under a new name.");
+            None
+        }
+    };
+    (why, refused.to_string())
 }
 
 async fn taken_in(
@@ -396,6 +299,7 @@ async fn taken_in(
 }
 
 async fn remember(node: &Node, peer: PeerId, addresses: Vec<Multiaddr>) {
+    let _changing = node.place().changing.lock().await;
     let folder = node.place().folder.clone();
     let kept = move || Pairing::remember(&folder, peer, addresses);
     match tokio::task::spawn_blocking(kept).await {
@@ -406,19 +310,21 @@ async fn remember(node: &Node, peer: PeerId, addresses: Vec<Multiaddr>) {
 }
 
 /// Reads a message. One of another version need not have this one's content.
-fn decoded(bytes: &[u8]) -> Result<Message, String> {
+fn decoded(bytes: &[u8]) -> Result<Message, (Why, String)> {
     #[derive(serde::Deserialize)]
     struct Versioned {
         version: u16,
     }
-    let Versioned { version } = serde_json::from_slice(bytes).map_err(text)?;
+    let malformed = |error: serde_json::Error| (Why::Malformed, error.to_string());
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(malformed)?;
     if version != VERSION {
-        return Err(Refused::Version { theirs: version }.to_string());
+        return Err((Why::OtherVersion, Refused::Version { theirs: version }.to_string()));
     }
-    serde_json::from_slice(bytes).map_err(text)
+    serde_json::from_slice(bytes).map_err(malformed)
 }
 
-fn name(peer: PeerId) -> Arc<str> {
+/// What the core calls a peer.
+pub(super) fn name(peer: PeerId) -> Arc<str> {
     peer.to_string().into()
 }
 

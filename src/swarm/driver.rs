@@ -42,6 +42,7 @@ pub(super) enum Command {
     Admit { admission: Admission, reply: Reply<()> },
     Peers(Reply<Vec<PeerInfo>>),
     Listening(Reply<Vec<Multiaddr>>),
+    Refuse { peer: PeerId, why: Why, detail: String },
     Refusals(Reply<Vec<Refusal>>),
     Close(Reply<()>),
 }
@@ -201,6 +202,11 @@ impl Driver {
             Command::Listening(reply) => {
                 drop(reply.send(self.network.listeners().cloned().collect()));
             }
+            Command::Refuse { peer, why, detail } => {
+                let address = self.links.get(&peer).map(|link| link.remote.clone());
+                self.count_refusal(Some(peer), address, why, Some(&detail));
+                return false;
+            }
             Command::Refusals(reply) => drop(reply.send(self.refusals.all())),
             Command::Dial { peer, addresses, reply } => self.dial_now(peer, &addresses, reply),
             Command::Disconnect(peer) => self.disconnect(peer),
@@ -292,7 +298,17 @@ impl Driver {
     }
 
     fn refused(&mut self, peer: Option<PeerId>, address: Option<Multiaddr>, why: Why) {
-        if let Some(refusal) = self.refusals.count(peer, address, why) {
+        self.count_refusal(peer, address, why, None);
+    }
+
+    fn count_refusal(
+        &mut self,
+        peer: Option<PeerId>,
+        address: Option<Multiaddr>,
+        why: Why,
+        detail: Option<&str>,
+    ) {
+        if let Some(refusal) = self.refusals.count(peer, address, why, detail) {
             self.tell(Event::Refused(refusal));
         }
     }

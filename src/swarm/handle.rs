@@ -16,7 +16,7 @@ use super::book::{is_link_local, is_loopback};
 use super::codec::MAX_MESSAGE;
 use super::driver::{Command, Driver};
 use super::key::{Fingerprint, NetworkKey};
-use super::refusals::Refusal;
+use super::refusals::{Refusal, Why};
 
 /// How long a dial is waited for: a handshake, and a word.
 const DIAL: Duration = Duration::from_secs(20);
@@ -45,18 +45,26 @@ pub struct Options {
     pub admission: Admission,
 }
 
-impl Default for Options {
-    fn default() -> Self {
+impl Options {
+    /// Every address of the machine, at one port.
+    #[must_use]
+    pub fn everywhere(port: u16) -> Vec<Multiaddr> {
         let mut listen = vec![Multiaddr::from(Ipv4Addr::UNSPECIFIED)];
         // A machine without IPv6 refuses it.
         if TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
             listen.push(Multiaddr::from(Ipv6Addr::UNSPECIFIED));
         }
         for address in &mut listen {
-            address.push(Protocol::Tcp(0));
+            address.push(Protocol::Tcp(port));
         }
+        listen
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
         Options {
-            listen,
+            listen: Options::everywhere(0),
             known: Vec::new(),
             mdns: true,
             max_outgoing: 16,
@@ -180,7 +188,7 @@ pub enum DialError {
     Unreachable(String),
     /// We refused the peer, or it us.
     #[error("refused: {0}.")]
-    Refused(super::Why),
+    Refused(Why),
     /// The swarm was closed.
     #[error("the swarm was left")]
     Closed,
@@ -346,6 +354,12 @@ impl Swarm {
         addresses.retain(|address| !is_link_local(address));
         addresses.sort_by_key(is_loopback);
         addresses
+    }
+
+    /// Counts a message of a peer that was refused, or one of ours that it refused. `detail` says
+    /// more than `why`; the first one is told.
+    pub fn refuse(&self, peer: PeerId, why: Why, detail: String) {
+        self.tell(Command::Refuse { peer, why, detail });
     }
 
     /// Who was refused, why and how often, since the start.
