@@ -91,7 +91,8 @@ impl P2PWorkflowScheduler {
         let mut record = entry.record.clone();
         record.phase = Phase::Pending;
         record.epoch += 1;
-        (record.rev, record.failures, record.losses, record.not_before) = (0, 0, 0, 0);
+        (record.rev, record.failures) = (0, 0);
+        (record.losses, record.not_before) = (0, 0);
         record.dot = self.next_dot();
         self.unblocked.clear();
         self.tick();
