@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::clock::ClockOrder;
+use super::hash::Hash256;
 use super::limits::{self, MAX_DEPENDENCIES, MAX_LABELS, MAX_PAYLOAD_BYTES};
-use super::ownership::Hash256;
 use super::rejection::Rejection;
 use super::tags::{TagSet, WorkflowTag};
 

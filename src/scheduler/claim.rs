@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::calls::{
     Caller, Claimed, LeaseTerm, NothingReady, Now, Ownership, Reason, State, Turn, Want, Why,
 };
+use super::hash::Hash256;
 use super::limits::{
     self, DEFAULT_LEASE, MAX_LABELS, MAX_LOSSES, MAX_TURNS_GIVEN, MAX_TURNS_SHOWN,
 };
 use super::machine::P2PWorkflowScheduler;
-use super::ownership::{Distance, Hash256};
+use super::ownership::Distance;
 use super::record::{Lease, Outcome, Phase, Record};
 use super::rejection::Rejection;
 use super::table::{NEVER, Waiting};

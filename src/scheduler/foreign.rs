@@ -161,7 +161,7 @@ fn check_payload(spec: &Spec, payload: Option<&str>) -> Result<(), RecordError> 
     if size > MAX_PAYLOAD_BYTES || payload.is_some_and(|text| text.len() != size) {
         return Err(RecordError::PayloadSize);
     }
-    if (payload.is_some() || size == 0) && spec.clone().sealed(payload).hash != spec.hash {
+    if (payload.is_some() || size == 0) && spec.hash_with(payload) != spec.hash {
         return Err(RecordError::SpecHash);
     }
     Ok(())

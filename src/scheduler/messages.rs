@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::foreign::Carried;
+use super::hash::Hash256;
 use super::members::Heartbeat;
-use super::ownership::Hash256;
 use super::record::{Body, Record, Spec};
 use super::tombstones::Tombstone;
 
@@ -161,6 +161,8 @@ pub struct Outgoing {
     pub message: Message,
     /// Where the texts of a page's records are, record by record.
     pub(super) sources: Vec<Source>,
+    /// See [`Outgoing::is_next_page`].
+    pub(super) is_next_page: bool,
 }
 
 /// Where a record in a page came from.
@@ -183,13 +185,22 @@ pub enum Text {
 
 impl Outgoing {
     pub(super) fn new(to: &Arc<str>, content: Content) -> Self {
-        Outgoing { to: to.clone(), message: content.into(), sources: Vec::new() }
+        let message = content.into();
+        Outgoing { to: to.clone(), message, sources: Vec::new(), is_next_page: false }
     }
 
     /// Whether it may leave before anything is on disk: a heartbeat, which moves no vector.
     #[must_use]
     pub fn may_leave_at_once(&self) -> bool {
         matches!(self.message.content, Content::Heartbeat(_))
+    }
+
+    /// Whether it asks for the next page of a pull: that moves nothing, so it may leave while what
+    /// the page before brought is on its way to the disk, but not further ahead, or a slow disk would
+    /// be flooded.
+    #[must_use]
+    pub fn is_next_page(&self) -> bool {
+        self.is_next_page
     }
 
     /// Fills in the texts that its records need, each as it is on disk.
@@ -228,7 +239,7 @@ fn take_texts(
 }
 
 fn is_payload(spec: &Spec, text: &str) -> bool {
-    spec.clone().sealed(Some(text)).hash == spec.hash
+    text.len() == spec.payload_size as usize && spec.hash_with(Some(text)) == spec.hash
 }
 
 /// Roughly how long a record is on the wire, but for its texts.

@@ -26,6 +26,7 @@ mod clock;
 mod config;
 mod dependencies;
 mod foreign;
+mod hash;
 mod heap;
 mod key_set;
 pub mod limits;
@@ -58,6 +59,7 @@ pub use changes::{Burial, Changes, Conflict, Duplicate, Heard, Kept, KeptTask, T
 pub use clock::{ClockOrder, MerkleClock, vector_root};
 pub use config::Config;
 pub use foreign::{Carried, RecordError};
+pub use hash::{Hash256, ParseHashError};
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
 pub use machine::{Jitter, P2PWorkflowScheduler};
 pub use members::{Heartbeat, Liveness, MemberView, Presence};
@@ -67,8 +69,8 @@ pub use messages::{
 };
 pub use news::News;
 pub use ownership::{
-    Candidates, Distance, HammingDistanceError, Hash256, ParseHashError,
-    calculate_hamming_distance, combined_hash, task_hash, tie,
+    Candidates, Distance, HammingDistanceError, calculate_hamming_distance, combined_hash,
+    task_hash, tie,
 };
 pub use record::{Body, Class, Dot, Lease, More, Outcome, Phase, Record, Spec, Standing};
 pub use refused::Refused;

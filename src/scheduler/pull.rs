@@ -32,6 +32,8 @@ pub(super) struct Pull {
     /// As it was when the pull began.
     have: Arc<BTreeMap<Arc<str>, u64>>,
     after: Option<Cursor>,
+    /// Whether a page came.
+    has_begun: bool,
     /// For an audit: fingerprints of the ids of the tasks that the peer holds.
     listed: Option<BTreeSet<u64>>,
     /// When it ends unless a page comes, on the monotonic clock.
@@ -75,7 +77,8 @@ impl P2PWorkflowScheduler {
         let after = replication.cursors.get(&peer).filter(|_| !audit).copied();
         let have = Arc::new(self.have.clone());
         let listed = audit.then(BTreeSet::new);
-        replication.pull = Some(Pull { peer, id, have, after, listed, gives_up_at: 0 });
+        let (has_begun, gives_up_at) = (false, 0);
+        replication.pull = Some(Pull { peer, id, have, after, has_begun, listed, gives_up_at });
         self.request_page(now);
     }
 
@@ -89,7 +92,8 @@ impl P2PWorkflowScheduler {
             after: pull.after,
             audit: pull.listed.is_some(),
         };
-        replication.outgoing.push(Outgoing::new(&pull.peer, Content::PullRequest(request)));
+        let outgoing = Outgoing::new(&pull.peer, Content::PullRequest(request));
+        replication.outgoing.push(Outgoing { is_next_page: pull.has_begun, ..outgoing });
     }
 
     /// Ends the pull, whether or not it reached its end.
@@ -162,7 +166,7 @@ impl P2PWorkflowScheduler {
             self.reach_end(now, from, last);
         } else if progress {
             if let Some(pull) = &mut replication.pull {
-                pull.after = Some(cursor);
+                (pull.after, pull.has_begun) = (Some(cursor), true);
             }
             self.request_page(now);
         } else {

@@ -27,7 +27,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::ownership::{Hash256, task_hash, tie};
+use super::hash::Hash256;
+use super::ownership::{task_hash, tie};
 use super::tags::TagSet;
 
 /// Fences are `epoch << FENCE_EPOCH_SHIFT | tie - 1`: they rise along the order of records.
@@ -120,6 +121,12 @@ impl Spec {
     #[must_use]
     pub fn sealed(mut self, payload: Option<&str>) -> Self {
         self.payload_size = u32::try_from(payload.map_or(0, str::len)).unwrap_or(u32::MAX);
+        self.hash = self.hash_with(payload);
+        self
+    }
+
+    /// What [`Spec::hash`] is with this payload.
+    pub(super) fn hash_with(&self, payload: Option<&str>) -> Hash256 {
         let mut bytes = Canonical::default();
         bytes.text(&self.task_id).text(&self.workflow_id).text(&self.name);
         bytes.number(u64::from(self.tags.bits())).number(u64::from(self.priority));
@@ -134,8 +141,7 @@ impl Spec {
             .number(self.delay)
             .number(u64::from(self.max_attempts))
             .number(u64::from(self.lease_duration));
-        self.hash = bytes.finish();
-        self
+        bytes.finish()
     }
 
     /// Whether the other is the same but for its stamp, and so has the same hash.

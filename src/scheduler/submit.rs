@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::calls::{Now, P2PTask, Submitted};
+use super::hash::Hash256;
 use super::limits::MAX_LIVE_TASKS;
 use super::machine::P2PWorkflowScheduler;
-use super::ownership::Hash256;
 use super::record::{Class, Phase, Record, Spec};
 use super::rejection::Rejection;
 use super::table::{Entry, Outlook};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::calls::State;
-use super::ownership::Hash256;
+use super::hash::Hash256;
 use super::record::{Class, Dot, Record, Standing};
 
 /// See the module's page.
