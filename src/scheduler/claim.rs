@@ -260,12 +260,12 @@ impl P2PWorkflowScheduler {
     }
 
     /// Losses so far: a task that is free because its holder is down lost that one too.
-    fn losses_by_now(&self, record: &Record) -> u32 {
-        record.losses + u32::from(record.held().is_some())
+    fn losses_by_now(&self, record: &Record) -> u8 {
+        record.losses + u8::from(record.held().is_some())
     }
 
     /// Too many workers went away with the task: it may be what takes them down.
-    fn give_up(&mut self, now: Now, key: u64, losses: u32) {
+    fn give_up(&mut self, now: Now, key: u64, losses: u8) {
         let mut failed = self.table.entry(key).record.clone();
         failed.losses = losses;
         failed.phase = Phase::Failed;
@@ -277,7 +277,7 @@ impl P2PWorkflowScheduler {
     }
 
     /// Back to the queue in the next epoch, no attempt used up.
-    pub(super) fn give_back(&mut self, now: Now, key: u64, losses: Option<u32>) {
+    pub(super) fn give_back(&mut self, now: Now, key: u64, losses: Option<u8>) {
         let mut record = self.table.entry(key).record.clone();
         record.losses = losses.unwrap_or(record.losses);
         record.outcome = without_note(record.outcome);

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{
     self, MAX_COUNTER, MAX_DELAY, MAX_DEPENDENCIES, MAX_ERROR_BYTES, MAX_FOREIGN_COUNT,
-    MAX_FOREIGN_COUNTER, MAX_LABELS, MAX_LEASE, MAX_LOSSES, MAX_PAYLOAD_BYTES, MIN_LEASE,
+    MAX_FOREIGN_COUNTER, MAX_LABELS, MAX_LEASE, MAX_LOSSES, MAX_MORE_BYTES, MAX_PAYLOAD_BYTES,
+    MIN_LEASE,
 };
 use super::record::{Body, Class, Dot, Lease, Phase, Record, Spec, Standing};
 use super::tombstones::Tombstone;
@@ -104,6 +105,7 @@ impl Carried {
             check_lease(record, lease)?;
         }
         check_standing(record)?;
+        check_more(record)?;
         check_outcome(record, self.result.as_deref())
     }
 }
@@ -173,7 +175,7 @@ fn check_counts(record: &Record) -> Result<(), RecordError> {
     let counts = [
         ("rev", record.rev, MAX_FOREIGN_COUNT),
         ("failures", record.failures, MAX_FOREIGN_COUNT),
-        ("losses", record.losses, MAX_LOSSES),
+        ("losses", record.losses.into(), MAX_LOSSES.into()),
     ];
     match counts.iter().find(|(_, count, most)| count > most) {
         Some((what, ..)) => Err(RecordError::Count(what)),
@@ -219,6 +221,16 @@ fn check_standing(record: &Record) -> Result<(), RecordError> {
             wrong("in a later epoch without having been held")
         }
         _ => Ok(()),
+    }
+}
+
+/// What this version does not know is passed on, but not without bound.
+fn check_more(record: &Record) -> Result<(), RecordError> {
+    let more = record.more.iter().flat_map(|more| more.iter());
+    let bytes: usize = more.map(|(name, value)| name.len() + value.len()).sum();
+    match bytes <= MAX_MORE_BYTES {
+        true => Ok(()),
+        false => Err(RecordError::TextTooLong("unknown part")),
     }
 }
 
@@ -396,6 +408,11 @@ mod tests {
         assert_eq!(refused(0, |it| it.record.rev = u32::MAX), E::Count("rev"));
         assert_eq!(refused(0, |it| it.record.failures = u32::MAX), E::Count("failures"));
         assert_eq!(refused(0, |it| it.record.losses = 17), E::Count("losses"));
+        let more = |it: &mut Carried| {
+            let long = "x".repeat(MAX_MORE_BYTES);
+            it.record.more = Some(Arc::new([("field".into(), long.into())].into()));
+        };
+        assert_eq!(refused(0, more), E::TextTooLong("unknown part"));
         assert_eq!(refused(0, |it| it.record.not_before = u64::MAX), E::Time("not_before"));
         assert_eq!(refused(0, |it| it.record.dot.counter = 0), E::Counter(0));
         let last = MAX_COUNTER;

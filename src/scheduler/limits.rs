@@ -21,6 +21,8 @@ pub const MAX_FOREIGN_COUNTER: u64 = MAX_COUNTER - (1 << 32);
 /// Epochs, renewals and failures in a record of a peer: each can still be counted on for ever, and
 /// fences stay below 2^53.
 pub const MAX_FOREIGN_COUNT: u32 = 1 << 31;
+/// Bytes of what a later version adds to a record: it stays in memory, unread.
+pub const MAX_MORE_BYTES: usize = 4 * 1024;
 /// Records in one message: small enough that merging them holds the lock for a few milliseconds.
 pub const MAX_CARRIED: usize = 500;
 /// Bytes in one message of records, as estimated; a single larger record goes alone.
@@ -62,7 +64,7 @@ pub const MAX_LEASE: u64 = 7 * 24 * 3600 * 1000;
 pub const DEFAULT_LEASE: u64 = 3600 * 1000;
 /// Times that a task may lose its worker without a word before it counts as failed: generous,
 /// since a closed laptop is not the task's fault, but a task that kills its node must end.
-pub const MAX_LOSSES: u32 = 16;
+pub const MAX_LOSSES: u8 = 16;
 /// The first wait before a failed task is tried again, in milliseconds; it doubles each time.
 pub const BACKOFF_FIRST: u64 = 1000;
 /// The longest wait before a failed task is tried again, in milliseconds.

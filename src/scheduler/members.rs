@@ -1,8 +1,8 @@
 //! Who else is there: each peer's liveness, and the candidates among whom tasks are ranked.
 //!
 //! A member is known by its heartbeats (Alive → Suspect → Down, as in SWIM: silence or a dropped
-//! connection makes it suspect, a heartbeat of a newer count or incarnation refutes that), by a
-//! clock that a tool reported for it (a candidate until a timeout), or as the holder of a lease
+//! connection makes it suspect, a heartbeat of a newer count or incarnation refutes that, unless it
+//! may have been sent before the connection dropped), by a clock that a tool reported for it (a candidate until a timeout), or as the holder of a lease
 //! that was found on disk or in a merge (suspect from that moment).
 //!
 //! Membership writes nothing: it is this peer's view, and records never depend on it.
@@ -76,6 +76,9 @@ const NOTE_INTERVAL: u64 = 3600 * 1000;
 struct Member {
     /// The last heartbeat, if any came.
     beat: Option<Heartbeat>,
+    /// The count of the heartbeat that may have been under way when the connection dropped: it
+    /// comes by way of others, and says nothing of what happened since.
+    under_way: u64,
     /// Whether it is kept as a peer of the swarm, also if nothing was heard of it in this run.
     kept: bool,
     /// When that was last kept, on the wall clock.
@@ -278,10 +281,15 @@ impl Members {
             return false;
         }
         let member = self.member(peer);
-        if member.beat.is_some_and(|last| {
-            (beat.incarnation, beat.counter) <= (last.incarnation, last.counter)
-        }) {
-            return false;
+        if let Some(last) = member.beat {
+            if (beat.incarnation, beat.counter) <= (last.incarnation, last.counter) {
+                return false;
+            }
+            let is_same_run = beat.incarnation == last.incarnation;
+            if is_same_run && beat.counter <= member.under_way && beat.presence != Presence::Left {
+                member.beat = Some(beat);
+                return false;
+            }
         }
         let standing = |member: &Member| {
             (member.beat.map(|beat| beat.presence), member.liveness, member.turns_at == u64::MAX)
@@ -348,6 +356,7 @@ impl Members {
         {
             member.liveness = Liveness::Suspect;
             member.turns_at = now.monotonic.saturating_add(config.down_after);
+            member.under_way = member.beat.map_or(0, |last| last.counter + 1);
             self.changed = true;
             self.refresh(now, peer);
         }
@@ -425,6 +434,7 @@ impl Members {
     fn member(&mut self, peer: &Arc<str>) -> &mut Member {
         self.members.entry(peer.clone()).or_insert(Member {
             beat: None,
+            under_way: 0,
             kept: false,
             noted_at: 0,
             have: None,

@@ -239,7 +239,9 @@ pub(super) fn size_without_texts(record: &Record) -> usize {
     let names = spec.task_id.len() + spec.workflow_id.len() + spec.name.len();
     let said = record.outcome.iter().flat_map(|outcome| [&outcome.error, &outcome.note]);
     let said: usize = said.flatten().map(|text| text.len()).sum();
-    400 + names + lists + said
+    let more = record.more.iter().flat_map(|more| more.iter());
+    let more: usize = more.map(|(name, value)| name.len() + value.len() + 8).sum();
+    400 + names + lists + said + more
 }
 
 /// Roughly how long a record is on the wire with its texts.

@@ -70,7 +70,7 @@ pub use ownership::{
     Candidates, Distance, HammingDistanceError, Hash256, ParseHashError,
     calculate_hamming_distance, combined_hash, task_hash, tie,
 };
-pub use record::{Body, Class, Dot, Lease, Outcome, Phase, Record, Spec, Standing};
+pub use record::{Body, Class, Dot, Lease, More, Outcome, Phase, Record, Spec, Standing};
 pub use refused::Refused;
 pub use rejection::Rejection;
 pub use replication::Run;

@@ -21,6 +21,7 @@
 //! text itself travels beside it and lives in the store.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -219,6 +220,11 @@ pub struct Outcome {
     pub note: Option<Box<str>>,
 }
 
+/// Optional fields by name, each a JSON text, that are kept and passed on as they came: the place for
+/// what later versions add to a record. A version that knows a field still writes it here, so that
+/// all compute the same order.
+pub type More = BTreeMap<Box<str>, Box<str>>;
+
 /// All that is known of one task. See the module's page for how two of them merge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -237,7 +243,7 @@ pub struct Record {
     /// Attempts that failed.
     pub failures: u32,
     /// Attempts that ended without a word: the session or the node went away.
-    pub losses: u32,
+    pub losses: u8,
     /// While it is live: not to be claimed before this time, 0 is at once. Then: when it ended. In
     /// milliseconds since the Unix epoch.
     pub not_before: u64,
@@ -245,6 +251,9 @@ pub struct Record {
     pub lease: Option<Arc<Lease>>,
     /// What the last attempt left behind.
     pub outcome: Option<Arc<Outcome>>,
+    /// What a later version of this program wrote and this one does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Arc<More>>,
     /// The write that made this record.
     pub dot: Dot,
 }
@@ -352,6 +361,9 @@ impl Record {
         bytes.body(outcome.result);
         for text in [&outcome.error, &outcome.note] {
             bytes.number(u64::from(text.is_some())).text(text.as_deref().unwrap_or_default());
+        }
+        for (name, value) in self.more.iter().flat_map(|more| more.iter()) {
+            bytes.text(name).text(value);
         }
         bytes.finish()
     }

@@ -66,6 +66,7 @@ fn record(task_id: &str) -> Record {
         not_before: 0,
         lease: None,
         outcome: None,
+        more: None,
         dot: dot("us/1", 1),
     }
 }
@@ -94,7 +95,7 @@ fn rich_record(task_id: &str, payload: &str, result: &str) -> Record {
         epoch: u32::MAX,
         rev: 127,
         failures: 128,
-        losses: 16_384,
+        losses: 255,
         not_before: 1_760_000_001_234,
         lease: Some(Arc::new(Lease {
             holder: "12D3KooWHolder".into(),
@@ -107,6 +108,7 @@ fn rich_record(task_id: &str, payload: &str, result: &str) -> Record {
             error: Some("line one\nline two".into()),
             note: Some("½ way".into()),
         })),
+        more: Some(Arc::new([("since_2".into(), r#"{"π": [3]}"#.into())].into())),
         dot: dot("12D3KooWOther/a", 300),
     }
 }

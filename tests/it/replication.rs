@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::P2PTask;
-use p2p_workflow_scheduler::scheduler::limits::{MAX_CARRIED, MAX_CARRIED_BYTES};
+use p2p_workflow_scheduler::scheduler::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_COUNTER};
 use p2p_workflow_scheduler::scheduler::*;
 use serde_json::Value;
 
@@ -848,4 +848,56 @@ fn a_record_beyond_a_gap_that_its_writer_can_no_longer_fill_reaches_everybody() 
     net.pass(30 * S);
     assert!(net.peers[1].disk.records().contains_key("beyond the gap"));
     net.check();
+}
+
+/// A tool reported 2^53 - 1 as a peer's counter. The peer took that over and counted its next
+/// submission, and from then on nobody took in what it said, for no clock may count that far.
+#[test]
+fn a_peer_whose_counter_was_reported_at_its_limit_is_still_heard() {
+    let mut net = Net::new(2, 15);
+    net.link(0, 1);
+    net.pass(2 * S);
+    let vector = BTreeMap::from([("peer-1".to_owned(), MAX_COUNTER)]);
+    let (now, root) = (at(net.now), vector_root(&vector).to_hex());
+    net.peers[0].scheduler.update_peer(now, "peer-1", "peer-1", &vector, &root).unwrap();
+    net.take_out(0, None);
+    net.submit(0, task("t"));
+    net.sync(60 * S);
+    assert_eq!(net.peers[1].scheduler.clock().get("peer-1"), MAX_COUNTER);
+    net.submit(1, task("another"));
+    net.sync(60 * S);
+    net.check();
+}
+
+/// A peer of this version stands between two of a later one that write a field which it does not
+/// know.
+#[test]
+fn what_a_later_version_adds_to_a_record_is_kept_and_passed_on() {
+    let mut net = Net::new(2, 14);
+    net.submit(0, task("t"));
+    net.pass(S);
+    let now = at(net.now);
+    let record = net.peers[0].disk.records()["t"].clone();
+    let mut message = serde_json::to_value(Message::from(Content::Push {
+        records: vec![Carried { record, payload: None, result: None }],
+        clock: BTreeMap::new(),
+    }))
+    .unwrap();
+    message["content"]["Push"]["records"][0]["record"]["more"] =
+        serde_json::json!({"colour": "\"blue\""});
+    message["content"]["Push"]["hint"] = Value::Bool(true);
+    let later = name(7);
+    net.peers[1].scheduler.connected(now, &later);
+    net.peers[1].scheduler.receive(now, &later, serde_json::from_value(message).unwrap()).unwrap();
+    net.peers[1].scheduler.connection_lost(now, &later);
+    net.take_out(1, None);
+    net.pass(S);
+    net.crash(1);
+    let more = net.peers[1].disk.records()["t"].more.clone().expect("it is kept");
+    assert_eq!(&*more["colour"], "\"blue\"");
+    let who = caller(COMMAND_LINE);
+    net.pass(10 * S);
+    let claimed = net.peers[1].scheduler.claim(at(net.now), &who, &timed(60 * S)).unwrap();
+    let changed = net.peers[1].scheduler.take_changes().tasks.remove(0).record;
+    assert_eq!((&*claimed.task.task_id, changed.more), ("t", Some(more)), "and goes on with it");
 }

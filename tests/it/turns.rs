@@ -328,6 +328,26 @@ fn a_stopped_process_hears_the_others_out_before_it_takes_them_for_down() {
     assert_eq!(s.liveness("other"), Some(Liveness::Alive));
 }
 
+/// One of five machines was killed while it sent its heartbeats: those that got the last one passed it
+/// on to those that did not, and there it counted as alive for five seconds more.
+#[test]
+fn a_heartbeat_that_was_under_way_when_its_sender_died_does_not_bring_it_back() {
+    let mut s = scheduler("me");
+    let beat = |incarnation, counter| Heartbeat { incarnation, counter, presence: Presence::Works };
+    s.heartbeat(at(0), &"other".into(), beat(1, 7));
+    s.connection_lost(at(S), &"other".into());
+    s.heartbeat(at(2 * S), &"other".into(), beat(1, 8));
+    assert_eq!(s.liveness("other"), Some(Liveness::Suspect));
+    s.advance(at(9 * S));
+    assert_eq!(s.liveness("other"), Some(Liveness::Down));
+    // What it said later, or says in another run, does.
+    s.heartbeat(at(10 * S), &"other".into(), beat(1, 9));
+    assert_eq!(s.liveness("other"), Some(Liveness::Alive));
+    s.connection_lost(at(11 * S), &"other".into());
+    s.heartbeat(at(12 * S), &"other".into(), beat(2, 1));
+    assert_eq!(s.liveness("other"), Some(Liveness::Alive));
+}
+
 #[test]
 fn a_task_that_takes_one_node_after_the_other_down_fails_in_the_end() {
     let mut previous = scheduler("node-0");

@@ -53,7 +53,7 @@ impl Machine {
     /// Runs a command that must succeed.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let Run { stdout, stderr, code } = self.home.run(arguments);
-        assert_eq!((code, stderr.as_str()), (0, ""), "{arguments:?}: {stdout}");
+        assert_eq!(code, 0, "{arguments:?}: {stdout}{stderr}");
         stdout
     }
 
