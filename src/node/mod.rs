@@ -37,7 +37,7 @@ pub use attach::{AttachError, Attached, Options, attach, default_folder, find, w
 pub use calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
 pub use local::{LocalStream, read_or_make_private, read_private, terminated};
 pub use pairing::{Admit, PairingError};
-pub use place::{Admitted, Here, SwarmError};
+pub use place::{Admitted, Here, Peers, SwarmError};
 pub use running::Node;
 pub use session::{Hello, Session, random_worker};
 pub use watch::{Topic, Watch};

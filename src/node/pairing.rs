@@ -50,8 +50,13 @@ pub enum PairingError {
         text: String,
     },
     /// A text is no peer id.
-    #[error("{0:?} is no peer id. `swarm peers` shows those of the machines that are known.")]
+    #[error(
+        "{0:?} is no peer id of 52 characters, nor the short form of a known one's. `swarm peers` shows them."
+    )]
     NotAPeer(String),
+    /// A short form fits several peers.
+    #[error("{0:?} fits several peers. Give the whole id; `swarm peers --json` shows it.")]
+    SeveralPeers(String),
     /// The peer is this one.
     #[error("{0} is this machine itself, which is always let in.")]
     Oneself(PeerId),

@@ -1,21 +1,25 @@
 //! Where this machine stands to its swarm, and the calls that change it: what the `swarm` commands
 //! do. What goes over the connections is in `network`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::scheduler::MemberView;
+use crate::scheduler::{MemberView, P2PWorkflowScheduler};
 use crate::swarm::{
     self, Admission, DialError, Event, Fingerprint, Identity, Invitation, Multiaddr, PeerId,
-    PeerInfo, StartError, Swarm,
+    PeerInfo, Refusal, StartError, Swarm,
 };
 
 use super::CallError;
 use super::network::{Joined, Network, follow, name};
 use super::pairing::{Admit, Pairing, PairingError};
 use super::running::{Core, Node};
+
+/// What stands for the middle of an id in its short form.
+const SHORTENED: char = '…';
 
 /// Why a node does not enter, or leave, a swarm.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,23 @@ pub struct Here {
     pub swarm: Option<Fingerprint>,
     /// Where others reach this machine.
     pub addresses: Vec<Multiaddr>,
+}
+
+/// The machines of a swarm, as one of them sees them.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// This one.
+    pub here: Here,
+    /// Those that are connected.
+    pub connected: Vec<PeerInfo>,
+    /// All others that are known.
+    pub members: Vec<MemberView>,
+    /// How many tasks each holds that holds any.
+    pub holders: BTreeMap<Arc<str>, u64>,
+    /// Who is let in.
+    pub admission: Admission,
+    /// Who was refused, and why.
+    pub refusals: Vec<Refusal>,
 }
 
 /// Who is let in, after a change of it.
@@ -186,30 +207,70 @@ impl Node {
         Ok(Admitted { admission, kept_out })
     }
 
-    /// Peers by what people write: whole ids, of others than this peer.
+    /// Peers by what people write: a whole id, or the short form of a known peer's, such as
+    /// `12D3KooW…9bQKWJ9W`. None of them is this peer.
     ///
     /// # Errors
     /// [`SwarmError`], for the first that is none.
-    pub fn other_peers(&self, texts: &[String]) -> Result<Vec<PeerId>, SwarmError> {
+    pub async fn other_peers(&self, texts: &[String]) -> Result<Vec<PeerId>, SwarmError> {
         let me = self.place().identity.peer_id();
-        let peer = |text: &String| {
-            let peer: PeerId = text.parse().map_err(|_| PairingError::NotAPeer(text.clone()))?;
-            match peer.to_string() == me {
-                true => Err(PairingError::Oneself(peer).into()),
-                false => Ok(peer),
-            }
+        let known = match texts.iter().any(|text| text.contains(SHORTENED)) {
+            true => self.known_peers().await?,
+            false => BTreeMap::new(),
         };
-        texts.iter().map(peer).collect()
+        let other = |text: &String| match meant_by(text, &known)? {
+            peer if peer.to_string() == me => Err(PairingError::Oneself(peer).into()),
+            peer => Ok(peer),
+        };
+        texts.iter().map(other).collect()
     }
 
-    /// The connected peers, and all members that the core knows.
+    /// All that this machine has heard of, by id.
+    async fn known_peers(&self) -> Result<BTreeMap<String, PeerId>, SwarmError> {
+        let Peers { here, connected, members, admission, refusals, .. } =
+            self.swarm_peers().await?;
+        let members = members.iter().map(|member| &*member.peer_id).chain([&*here.peer_id]);
+        let members = members.filter_map(|id| id.parse().ok());
+        let connected = connected.into_iter().map(|info| info.peer);
+        let refused = refusals.into_iter().filter_map(|refusal| refusal.peer);
+        let Admission { trusted, blocked } = admission;
+        let all = members.chain(connected).chain(refused).chain(trusted).chain(blocked);
+        Ok(all.map(|peer| (peer.to_string(), peer)).collect())
+    }
+
+    /// The machines of the swarm, as this one sees them.
     ///
     /// # Errors
     /// [`SwarmError`].
-    pub async fn swarm_peers(&self) -> Result<(Vec<PeerInfo>, Vec<MemberView>), SwarmError> {
-        let swarm = self.place().swarm().ok_or(PairingError::NotJoined)?;
-        let members = self.call(|scheduler, now| scheduler.members(now)).await?;
-        Ok((swarm.peers().await, members))
+    pub async fn swarm_peers(&self) -> Result<Peers, SwarmError> {
+        let place = self.place();
+        let swarm = place.swarm().ok_or(PairingError::NotJoined)?;
+        let pairing = Pairing::read(&place.folder)?.ok_or(PairingError::NotJoined)?;
+        let look = |scheduler: &mut P2PWorkflowScheduler, now| {
+            (scheduler.members(now), scheduler.holders())
+        };
+        let (members, holders) = self.call(look).await?;
+        Ok(Peers {
+            here: self.swarm_here().await,
+            connected: swarm.peers().await,
+            members,
+            holders,
+            admission: pairing.admission,
+            refusals: swarm.refusals().await,
+        })
+    }
+}
+
+/// The peer that a whole id, or the short form of a known one, stands for.
+fn meant_by(text: &str, known: &BTreeMap<String, PeerId>) -> Result<PeerId, PairingError> {
+    let Some((start, end)) = text.split_once(SHORTENED) else {
+        return text.parse().map_err(|_| PairingError::NotAPeer(text.to_owned()));
+    };
+    let mut fitting = known.iter().filter(|(id, _)| id.starts_with(start) && id.ends_with(end));
+    match (fitting.next(), fitting.next()) {
+        (Some((_, peer)), None) => Ok(*peer),
+        (None, _) => Err(PairingError::NotAPeer(text.to_owned())),
+        (Some(_), Some(_)) => Err(PairingError::SeveralPeers(text.to_owned())),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::ResponseChannel;
@@ -21,7 +21,7 @@ use super::refusals::{Refusal, Why};
 /// How long a dial is waited for: a handshake, and a word.
 const DIAL: Duration = Duration::from_secs(20);
 
-/// How long an address that others can reach is waited for, at most: there may be none.
+/// How long after the start an address that others can reach is waited for: there may be none.
 const NAMED: Duration = Duration::from_millis(500);
 /// Between two looks at the addresses.
 const LOOK: Duration = Duration::from_millis(20);
@@ -228,6 +228,7 @@ pub struct PeerInfo {
 pub struct Swarm {
     me: PeerId,
     fingerprint: Fingerprint,
+    started: Instant,
     pub(super) commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -275,7 +276,8 @@ impl Swarm {
         let (tell, events) = mpsc::unbounded_channel();
         let driver = Driver::new(network, key, options, reached, commands.downgrade(), tell);
         tokio::spawn(driver.run(queue));
-        Ok((Swarm { me, fingerprint: key.fingerprint(), commands }, events))
+        let (fingerprint, started) = (key.fingerprint(), Instant::now());
+        Ok((Swarm { me, fingerprint, started, commands }, events))
     }
 
     /// Who we are.
@@ -349,7 +351,8 @@ impl Swarm {
             }
         };
         // A machine without a network has its loopback alone.
-        let _alone = tokio::time::timeout(NAMED, named).await;
+        let until = self.started + NAMED;
+        let _alone = tokio::time::timeout_at(until.into(), named).await;
         let mut addresses = self.listening().await;
         addresses.retain(|address| !is_link_local(address));
         addresses.sort_by_key(is_loopback);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::harness::Home;
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["mcp"],
     &["mcp", "start"],
@@ -15,6 +15,8 @@ const COMMANDS: [&[&str]; 27] = [
     &["swarm", "invite"],
     &["swarm", "join"],
     &["swarm", "peers"],
+    &["swarm", "trust"],
+    &["swarm", "block"],
     &["swarm", "leave"],
     &["p2p-workflow"],
     &["p2p-workflow", "status"],

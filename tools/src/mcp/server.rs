@@ -148,6 +148,8 @@ impl Server {
             "/swarm/join" => Some(swarm::join(session().node(), &params).await),
             "/swarm/here" => Some(swarm::here(session().node()).await),
             "/swarm/peers" => Some(swarm::peers(session().node()).await),
+            "/swarm/trust" => Some(swarm::trust(session().node(), &params).await),
+            "/swarm/block" => Some(swarm::block(session().node(), &params).await),
             "/swarm/leave" => Some(swarm::leave(session().node()).await),
             "/stop" => {
                 stop();

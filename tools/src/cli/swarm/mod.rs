@@ -1,10 +1,15 @@
 //! `swarm`: which machines share their tasks with this one.
 
-use clap::Subcommand;
-use serde_json::Value;
+mod admission;
+mod peers;
 
+use std::io::{self, IsTerminal};
+
+use clap::Subcommand;
+
+use self::admission::{Block, Trust};
 use super::p2p_workflow::Format;
-use super::render::{self, Card};
+use super::render::Card;
 use super::{Failure, NodeLasts};
 use crate::client::{Arguments, Client};
 
@@ -42,10 +47,16 @@ Examples:
   ipfs-accelerate swarm peers
   ipfs-accelerate swarm peers --json")]
     Peers(Format),
+    /// Say who is let in beside having the key
+    Trust(Trust),
+    /// Keep machines out although they have the key
+    Block(Block),
     /// Leave the swarm; the tasks stay
     #[command(after_help = "\
 Examples:
-  ipfs-accelerate swarm leave")]
+  ipfs-accelerate swarm leave
+
+The key, the addresses of the others, and whom this machine trusts and blocks are forgotten.")]
     Leave(Format),
 }
 
@@ -57,6 +68,8 @@ impl SwarmCommand {
             SwarmCommand::Invite(format) => ("invite", arguments, format),
             SwarmCommand::Join { line, format } => ("join", arguments.with("line", line), format),
             SwarmCommand::Peers(format) => ("peers", arguments, format),
+            SwarmCommand::Trust(trust) => return trust.run(client).await,
+            SwarmCommand::Block(block) => return block.run(client).await,
             SwarmCommand::Leave(format) => ("leave", arguments, format),
         };
         let answer = client.request(&format!("{METHODS}{method}"), arguments).await?;
@@ -66,7 +79,8 @@ impl SwarmCommand {
                 made.into_text() + INVITE + stay(node)
             }
             "invite" => {
-                anstream::eprint!("{SECRET}{}", stay(node));
+                let secret = if io::stderr().is_terminal() { SECRET } else { "" };
+                anstream::eprint!("{secret}{}", stay(node));
                 // Alone on its line, to be copied or piped.
                 format!("{}\n", answer["line"].as_str().unwrap_or_default())
             }
@@ -75,7 +89,7 @@ impl SwarmCommand {
                 joined.into_text() + stay(node)
             }
             "leave" => Card::new("Left the swarm").into_text(),
-            _ => peers(answer),
+            _ => peers::shown(answer),
         })
     }
 }
@@ -91,13 +105,5 @@ fn stay(node: NodeLasts) -> &'static str {
             "A machine is in its swarm while a node runs on it, and none does here: start one with\n\
              `ipfs-accelerate node start`, or an agent with `mcp start`.\n"
         }
-    }
-}
-
-fn peers(answer: &Value) -> String {
-    let peers = answer["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    match peers {
-        [] => "No other machine is known yet. `swarm invite` prints what one needs.\n".to_owned(),
-        peers => render::peer_table(peers),
     }
 }
