@@ -25,6 +25,7 @@ mod calls;
 mod committer;
 mod local;
 mod network;
+mod outbox;
 mod pairing;
 mod place;
 mod running;

@@ -1,36 +1,23 @@
-//! The node in its swarm: what the core has to say goes to its peers, what they say to the core.
+//! The node in its swarm: what peers say goes to the core. What the core says to them is in `outbox`.
 //!
 //! ```text
 //!   core ── outgoing ──▶ wait until on disk ─▶ fill in texts ─▶ encode ─▶ swarm
 //!   core ◀── receive ◀── decode ◀── events ◀────────────────────────────── swarm
 //! ```
 //! A message is one JSON text in a request; the answer is empty, or says why the message was
-//! refused. Messages may be lost at every step (the core asks again), so nothing waits here without
-//! bound: beyond [`MAX_LEAVING`] what is to leave is left out.
+//! refused.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::scheduler::{
-    Content, Message, Now, Outgoing, P2PWorkflowScheduler, Refused, Run, Text, VERSION,
-};
-use crate::store::{ReadError, Reader};
-use crate::swarm::{Answer, Event, Multiaddr, PeerId, Refusal, RequestError, Swarm, Why};
+use crate::scheduler::{Message, Now, P2PWorkflowScheduler, Refused, Run, VERSION};
+use crate::swarm::{Answer, Event, Multiaddr, PeerId, Refusal, Why};
 
 use super::CallError;
-use super::committer::Ticket;
 use super::pairing::Pairing;
 use super::running::{Core, Node};
-
-/// Messages on their way out: a few for each peer that there may be.
-const MAX_LEAVING: usize = 256;
-
-/// How long the last messages are waited for.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the core must be told again if it is taken up anew.
 pub(super) struct Joined {
@@ -72,49 +59,7 @@ impl Joined {
     }
 }
 
-/// The way out.
-pub(super) struct Network {
-    pub(super) swarm: Swarm,
-    leaving: Arc<Semaphore>,
-}
-
-impl Network {
-    pub(super) fn new(swarm: Swarm) -> Self {
-        Network { swarm, leaving: Arc::new(Semaphore::new(MAX_LEAVING)) }
-    }
-}
-
 impl Node {
-    /// Waits until what was to leave has left, or will not.
-    pub(super) async fn wait_until_sent(&self) {
-        let Some(network) = self.place().network().clone() else { return };
-        let all = network.leaving.acquire_many(MAX_LEAVING as u32);
-        if tokio::time::timeout(FAREWELL, all).await.is_err() {
-            tracing::debug!("a peer did not take its last message");
-        }
-    }
-
-    /// Closes the connections, and listens no longer.
-    pub(super) async fn close_swarm(&self) {
-        let network = self.place().network().take();
-        if let Some(network) = network {
-            network.swarm.close().await;
-        }
-    }
-
-    /// Sends messages once all up to `ticket` is on disk.
-    pub(super) fn send(&self, outgoing: Vec<Outgoing>, ticket: &Ticket) {
-        let Some(network) = self.place().network().clone() else { return };
-        for message in outgoing {
-            let Ok(place) = network.leaving.clone().try_acquire_owned() else {
-                tracing::debug!("peers take messages too slowly; some were left out");
-                return;
-            };
-            let (node, swarm) = (self.clone(), network.swarm.clone());
-            tokio::spawn(leave(node, swarm, message, ticket.clone(), place));
-        }
-    }
-
     /// Closes the connections to peers that fell silent, behind a pulled cable perhaps, which shows
     /// nowhere else: what is sent to them is lost, and others are asked instead. They are dialled
     /// again.
@@ -133,63 +78,6 @@ impl Node {
             }
         }
     }
-}
-
-async fn leave(
-    node: Node,
-    swarm: Swarm,
-    outgoing: Outgoing,
-    ticket: Ticket,
-    _place: OwnedSemaphorePermit,
-) {
-    let to = outgoing.to.clone();
-    if let Err(why) = try_leave(&node, &swarm, outgoing, ticket).await {
-        tracing::debug!("a message to {to} was lost: {why}");
-    }
-}
-
-async fn try_leave(
-    node: &Node,
-    swarm: &Swarm,
-    mut outgoing: Outgoing,
-    ticket: Ticket,
-) -> Result<(), String> {
-    if !outgoing.may_leave_at_once() {
-        node.kept(ticket).await.map_err(|error| error.to_string())?;
-    }
-    if matches!(outgoing.message.content, Content::PullPage(_)) {
-        outgoing = node.read(move |reader| filled(outgoing, reader)).await.map_err(text)?;
-    }
-    let peer: PeerId = outgoing.to.parse().map_err(text)?;
-    let bytes = serde_json::to_vec(&outgoing.message).map_err(text)?;
-    let answer = match swarm.request(peer, bytes.clone()).await {
-        // Where both sides dialled at once there were two connections, and one of them went.
-        Err(RequestError::Disconnected) => swarm.request(peer, bytes).await,
-        answer => answer,
-    };
-    let answer = answer.map_err(text)?;
-    if !answer.is_empty() {
-        swarm.refuse(peer, Why::RefusedOurs, String::from_utf8_lossy(&answer).into_owned());
-    }
-    Ok(())
-}
-
-fn filled(mut outgoing: Outgoing, reader: &Reader) -> Result<Outgoing, ReadError> {
-    let mut failed = None;
-    outgoing.fill(|text| {
-        let read = match text {
-            Text::Payload(key) => reader.payload(key),
-            Text::Result(key) => reader.result(key),
-        };
-        match read {
-            Ok(text) => text.map(Into::into),
-            Err(error) => {
-                failed.get_or_insert(error);
-                None
-            }
-        }
-    });
-    failed.map_or(Ok(outgoing), Err)
 }
 
 /// Takes in what happens in the swarm, until the node is closed or leaves it.
@@ -328,6 +216,6 @@ pub(super) fn name(peer: PeerId) -> Arc<str> {
     peer.to_string().into()
 }
 
-fn text(error: impl std::fmt::Display) -> String {
+pub(super) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

@@ -14,7 +14,8 @@ use crate::swarm::{
 };
 
 use super::CallError;
-use super::network::{Joined, Network, follow, name};
+use super::network::{Joined, follow, name};
+use super::outbox::{Network, pump};
 use super::pairing::{Admit, Pairing, PairingError};
 use super::running::{Core, Node};
 
@@ -109,7 +110,9 @@ impl Node {
             joined.begin(&mut core.scheduler, now);
         };
         self.apply(begin).await?;
-        *place.network() = Some(Arc::new(Network::new(swarm)));
+        let network = Arc::new(Network::new(swarm));
+        *place.network() = Some(network.clone());
+        tokio::spawn(pump(self.clone(), network));
         tokio::spawn(follow(self.clone(), events));
         Ok(())
     }
@@ -173,8 +176,7 @@ impl Node {
         let _changing = self.place().changing.lock().await;
         Pairing::leave(&self.place().folder)?;
         // The others need not wait for this machine as for one that may come back.
-        self.apply(|core, now| core.scheduler.leave(now)).await?;
-        self.wait_until_sent().await;
+        self.say_farewell().await?;
         self.close_swarm().await;
         let depart = |core: &mut Core, now| {
             core.joined = None;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Mutex, MutexGuard, Notify, oneshot, watch};
 
 use crate::scheduler::{
-    Caller, Changes, Claimed, Config, Conflict, Duplicate, Jitter, Now, P2PWorkflowScheduler,
-    Rejection, Want,
+    Caller, Changes, Claimed, Config, Conflict, Duplicate, Jitter, Now, Outgoing,
+    P2PWorkflowScheduler, Rejection, Want,
 };
 use crate::store::{BackupError, CommitError, ReadError, Reader, Store};
 
@@ -272,9 +272,29 @@ impl Node {
         self.committer().probe().await
     }
 
-    /// Serves those who wait, tells those who watch, hands over what changed and sets the alarm.
-    /// Lets the core go.
+    /// Hands over what changed, and lets the core go.
     fn settle(&self, mut core: MutexGuard<'_, Core>, now: Now) -> Ticket {
+        let ticket = self.hand_over(&mut core, now);
+        if core.joined.is_some()
+            && let Some(network) = &*self.place().network()
+        {
+            network.tell(&core.scheduler);
+        }
+        ticket
+    }
+
+    /// Takes out what the core has to say to its peers, and the ticket of all that it shows.
+    pub(super) async fn take_messages(&self) -> Result<(Vec<Outgoing>, Ticket), CallError> {
+        let mut core = self.0.core.lock().await;
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(CallError::Stopping);
+        }
+        let ticket = self.hand_over(&mut core, now_since(self.0.started));
+        Ok((core.scheduler.take_outgoing(), ticket))
+    }
+
+    /// Serves those who wait, tells those who watch, hands over what changed and sets the alarm.
+    fn hand_over(&self, core: &mut Core, now: Now) -> Ticket {
         let gifts = core.serve_waiters(now);
         self.0.watches.tell(&core.scheduler);
         let changes = core.scheduler.take_changes();
@@ -284,7 +304,6 @@ impl Node {
         }
         let ticket = self.committer().hand_over(changes);
         if core.joined.is_some() {
-            self.send(core.scheduler.take_outgoing(), &ticket);
             self.disconnect(core.scheduler.take_silent());
         }
         for (give, claimed) in gifts {

@@ -69,6 +69,9 @@ pub struct MemberView {
     pub clock_order: Option<ClockOrder>,
 }
 
+/// Members that are connected to each other as a rule: in a larger swarm a word goes through others.
+const NEIGHBOURS: u64 = 16;
+
 /// How late the time may be that is kept of when a member was heard of, in milliseconds.
 const NOTE_INTERVAL: u64 = 3600 * 1000;
 
@@ -76,6 +79,8 @@ const NOTE_INTERVAL: u64 = 3600 * 1000;
 struct Member {
     /// The last heartbeat, if any came.
     beat: Option<Heartbeat>,
+    /// Whether it is connected to this peer.
+    connected: bool,
     /// The count of the heartbeat that may have been under way when the connection dropped: it
     /// comes by way of others, and says nothing of what happened since.
     under_way: u64,
@@ -280,6 +285,7 @@ impl Members {
         if *peer == self.me || self.excluded.contains(peer) {
             return false;
         }
+        let detours = self.detours();
         let member = self.member(peer);
         if let Some(last) = member.beat {
             if (beat.incarnation, beat.counter) <= (last.incarnation, last.counter) {
@@ -301,7 +307,8 @@ impl Members {
             Presence::Left => Liveness::Down,
         };
         member.heard_at = Some(now.wall);
-        member.turns_at = now.monotonic.saturating_add(config.suspect_after);
+        let silence = config.suspect_after * if member.connected { 1 } else { detours };
+        member.turns_at = now.monotonic.saturating_add(silence);
         let stays = beat.presence != Presence::Left;
         let is_due = now.wall.abs_diff(member.noted_at) >= NOTE_INTERVAL;
         let to_be_kept = stays != member.kept || (stays && is_due);
@@ -349,13 +356,29 @@ impl Members {
         std::mem::take(&mut self.silent)
     }
 
-    /// A connection to `peer` dropped: it is suspect at once.
+    /// How many times as long a word may take that comes by way of others: the way grows with the
+    /// logarithm of the swarm.
+    fn detours(&self) -> u64 {
+        let log = (self.members.len() as u64 / NEIGHBOURS).checked_ilog2();
+        log.map_or(1, |log| u64::from(log) + 2)
+    }
+
+    /// A connection to `peer` stands.
+    pub(crate) fn connected(&mut self, peer: &Arc<str>) {
+        if let Some(member) = self.members.get_mut(peer) {
+            member.connected = true;
+        }
+    }
+
+    /// A connection to `peer` dropped: it is suspect at once. Where it lives, others may tell so.
     pub(crate) fn connection_lost(&mut self, now: Now, config: &Config, peer: &Arc<str>) {
-        if let Some(member) = self.members.get_mut(peer)
-            && member.liveness == Liveness::Alive
-        {
+        let others_may_tell = config.suspect_after * (self.detours() - 1);
+        let Some(member) = self.members.get_mut(peer) else { return };
+        member.connected = false;
+        if member.liveness == Liveness::Alive {
             member.liveness = Liveness::Suspect;
-            member.turns_at = now.monotonic.saturating_add(config.down_after);
+            let silence = config.down_after.max(others_may_tell);
+            member.turns_at = now.monotonic.saturating_add(silence);
             member.under_way = member.beat.map_or(0, |last| last.counter + 1);
             self.changed = true;
             self.refresh(now, peer);
@@ -434,6 +457,7 @@ impl Members {
     fn member(&mut self, peer: &Arc<str>) -> &mut Member {
         self.members.entry(peer.clone()).or_insert(Member {
             beat: None,
+            connected: false,
             under_way: 0,
             kept: false,
             noted_at: 0,

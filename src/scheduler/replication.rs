@@ -28,7 +28,8 @@
 //!   waits for it would wait for the interval), and at an interval with jitter. The responder keeps nothing of it: the request says up to where
 //!   the requester has followed the order of its changes, in which run, so that a pull goes on where
 //!   an earlier one stopped, and one that finds little new looks at little.
-//! * **Heartbeats** go to every connected peer and carry those that were heard of others.
+//! * **Heartbeats** go to every connected peer. What was heard of others goes with them to a few, chosen
+//!   at random each time: it spreads like a rumour, and costs little in a large swarm.
 //!
 //! ```text
 //!   keep ──▶ fresh ──▶ push ─────────┐
@@ -47,7 +48,7 @@ use super::machine::P2PWorkflowScheduler;
 use super::members::{Heartbeat, Presence};
 use super::messages::{Beats, Content, Cursor, Message, Outgoing, Roots, VERSION};
 use super::pull::Pull;
-use super::push::{Fresh, Pushed, push_fresh};
+use super::push::{Fresh, Pushed, push_fresh, some_of};
 use super::record::{Class, Dot};
 use super::refused::{Refused, is_name};
 
@@ -227,6 +228,7 @@ impl P2PWorkflowScheduler {
             return;
         }
         replication.connected.insert(peer.clone(), Remote::default());
+        self.members.connected(peer);
         self.members.changed = true;
         replication.next_beat = now.monotonic;
     }
@@ -328,6 +330,26 @@ impl P2PWorkflowScheduler {
         std::mem::take(&mut replication.outgoing)
     }
 
+    /// Whether there is something to be taken out.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        let replication = self.replication.as_ref();
+        replication.is_some_and(|it| !it.outgoing.is_empty() || !it.fresh.is_empty())
+    }
+
+    /// Whether there is a heartbeat to be taken out.
+    #[must_use]
+    pub fn has_heartbeats(&self) -> bool {
+        let mut outgoing = self.replication.iter().flat_map(|replication| &replication.outgoing);
+        outgoing.any(Outgoing::may_leave_at_once)
+    }
+
+    /// Takes out the heartbeats alone, which wait for nothing.
+    pub fn take_heartbeats(&mut self) -> Vec<Outgoing> {
+        let Some(replication) = &mut self.replication else { return Vec::new() };
+        replication.outgoing.extract_if(.., |message| message.may_leave_at_once()).collect()
+    }
+
     /// What stands for each of this peer's vectors, and for its records once it replicates.
     #[must_use]
     pub fn roots(&self) -> Roots {
@@ -402,8 +424,9 @@ impl P2PWorkflowScheduler {
             heard.truncate(MAX_BEATS);
         }
         replication.passed_on.extend(heard.iter().cloned());
+        let told = some_of(replication, &mut self.jitter, self.config.push_fanout, None);
         for peer in replication.connected.keys() {
-            let mut heard = heard.clone();
+            let mut heard = if told.contains(peer) { heard.clone() } else { Vec::new() };
             heard.retain(|(other, _)| other != peer);
             // A peer that started again with a clock put back learns what it must overtake.
             heard.extend(self.members.beat_of(peer).map(|beat| (peer.clone(), beat)));
@@ -434,6 +457,8 @@ impl P2PWorkflowScheduler {
         }
         self.doubt_if_forgotten(now, self.members.heard_at(from));
         self.heartbeat(now, from, beats.own);
+        // The first one made it a member.
+        self.members.connected(from);
         if beats.roots.clock == self.clock.head() {
             self.members.set_clock_order(from, ClockOrder::Equal);
         }
