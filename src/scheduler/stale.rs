@@ -4,8 +4,8 @@
 //!   others may have done meanwhile what waits here. Nothing is given out until one pull that began
 //!   since is through, or [`Config::settle_after`](super::Config::settle_after) has passed without
 //!   any: then it is on its own, like any part of a swarm that is cut off.
-//! * **It is in doubt** after its store was put back to an older state, or if it heard of nobody for
-//!   nearly as long as members are remembered. Then others may have dropped the tombstones of tasks
+//! * **It is in doubt** after its store was put back to an older state, if it heard of nobody for
+//!   nearly as long as members are remembered, or if it had left and joins again. Then others may have dropped the tombstones of tasks
 //!   that live here (see `pruning`), and whatever it wrote of such a task would bring the task back
 //!   to life everywhere. It changes nothing until one *audit* is through: a pull in which the peer
 //!   lists all that it holds as well. What that peer has seen, and does not hold, is gone there, and
@@ -20,7 +20,6 @@ use super::calls::Now;
 use super::machine::P2PWorkflowScheduler;
 use super::record::fingerprint;
 use super::rejection::Rejection;
-use super::table::Outlook;
 
 /// See the module's page.
 #[derive(Debug, Default)]
@@ -165,13 +164,7 @@ impl P2PWorkflowScheduler {
                 && !listed.contains(&fingerprint(record.spec.task_id.as_bytes()))
         };
         let gone: Vec<u64> = self.table.keys_after(None).filter(is_gone).collect();
-        for key in gone {
-            let entry = self.take_out(key);
-            self.count_out(entry.record.class, &entry.record.dot);
-            self.left_nothing(key);
-            let before = Outlook::from(entry.state);
-            self.tell_waiting(now, &entry.record.spec.task_id, before, Outlook::Open);
-        }
+        gone.into_iter().for_each(|key| self.leave_nothing(now, key));
         let is_gone = |key: &u64| {
             self.table.tombstones.get(*key).is_some_and(|tombstone| {
                 seen(&tombstone.dot().actor, tombstone.dot().counter)

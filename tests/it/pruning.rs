@@ -246,3 +246,136 @@ fn a_peer_that_stood_still_asks_the_others_before_it_goes_on() {
     assert!(scheduler.claim(later, &caller(COMMAND_LINE), &timed(S)).is_err());
     assert!(scheduler.status(later).count(State::Pending) > 0);
 }
+
+/// Two peers, of which one keeps what ended for as long as given, and sweeps when the other does not.
+fn one_that_keeps_for(retention: u64) -> Net {
+    let mut net = Net::new(0, 5);
+    net.config.retention = 16_800 * S;
+    net.config.forget_member_after = 20 * net.config.retention;
+    net.add_peer();
+    nudge(&mut net, 0);
+    net.pass(50 * S);
+    net.config.retention = retention;
+    net.add_peer();
+    net.link_all();
+    net.pass(5 * S);
+    net.submit(0, task("t"));
+    run(&mut net, "t");
+    net.pass(16_700 * S);
+    while remembers(&mut net, 0, "t") {
+        net.pass(S);
+    }
+    assert!(remembers(&mut net, 1, "t"));
+    net
+}
+
+/// A weekly task was handed in again under its id, at the peer that had just forgotten the last one.
+/// The other had not yet, and kept to its own record: the vectors were equal, what was held was not,
+/// and once the other had forgotten too, an audit dropped the new task on both. Nobody ever ran it.
+#[test]
+fn an_id_that_is_used_again_is_taken_in_where_its_last_end_is_about_to_go() {
+    let mut net = one_that_keeps_for(16_800 * S);
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    net.pass(1_000 * S);
+    for p in 0..2 {
+        assert_eq!(state(&net.peers[p].scheduler, at(net.now), "t"), State::Pending);
+    }
+    run(&mut net, "t");
+}
+
+/// The same, where the other peer keeps what ended for much longer.
+#[test]
+fn an_id_that_is_used_again_is_answered_by_a_peer_that_keeps_its_last_end() {
+    let mut net = one_that_keeps_for(100_000 * S);
+    net.submit(0, task("t"));
+    net.sync(30 * S);
+    for p in 0..2 {
+        assert_eq!(state(&net.peers[p].scheduler, at(net.now), "t"), State::Completed);
+    }
+    net.pass(1_000 * S);
+    assert!(remembers(&mut net, 1, "t"));
+    net.sync(10 * S);
+}
+
+/// A store was put back and nobody said so. What it did before it met its peers got names that they
+/// had seen already: the tasks got new ones, the tombstones did not, and the audit dropped them.
+#[test]
+fn what_ended_long_ago_in_a_store_that_was_put_back_is_told_to_the_others() {
+    let mut net = net(2);
+    net.submit(0, task("before"));
+    run(&mut net, "before");
+    let backup = net.peers[0].disk.clone();
+    for id in ["1", "2", "3", "4", "5"] {
+        net.submit(0, task(id));
+    }
+    net.sync(20 * S);
+    net.cut(0, 1);
+    net.peers[0].disk = backup;
+    net.crash(0);
+    net.pass(6 * S);
+    net.submit(0, task("since"));
+    net.pass(60 * S); // whoever's turn it is
+    let (now, who) = (at(net.now), caller(COMMAND_LINE));
+    let scheduler = &mut net.peers[0].scheduler;
+    let claimed = scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    assert_eq!(*claimed.task.task_id, *"since");
+    scheduler.mark(now, &who, "since", done(), Some(claimed.fence)).unwrap();
+    net.take_out(0, None);
+    net.pass(2 * RETENTION);
+    nudge(&mut net, 0);
+    assert!(net.peers[0].scheduler.show(at(net.now), "since").is_err(), "a tombstone is left");
+    net.link(0, 1);
+    net.sync(30 * S);
+    let told = net.peers[1].scheduler.show(at(net.now), "since").unwrap_err();
+    assert_eq!(told.code(), "already_completed");
+}
+
+/// A machine left the swarm, kept its tasks, and joined again months later. Nobody had waited for it
+/// with what was forgotten, and it gave out at once what the others had done.
+#[test]
+fn a_peer_that_left_and_joins_again_brings_no_task_back_to_life() {
+    let mut net = net(2);
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    net.peers[1].scheduler.leave(at(net.now));
+    net.take_out(1, None);
+    net.pass(S);
+    net.cut(0, 1);
+    net.peers[1].scheduler.depart(at(net.now));
+    net.take_out(1, None);
+    run_at(&mut net, 0, "t");
+    net.pass(2 * RETENTION);
+    nudge(&mut net, 0);
+    nudge(&mut net, 0);
+    assert!(!remembers(&mut net, 0, "t"));
+    assert!(net.peers[1].scheduler.submit(at(net.now), task("alone")).unwrap().created);
+    nudge(&mut net, 1);
+    net.crash(1);
+    net.link(0, 1);
+    for _ in 0..100 {
+        net.pass(100);
+        let (now, who) = (at(net.now), caller(COMMAND_LINE));
+        let Ok(claimed) = net.peers[1].scheduler.claim(now, &who, &timed(60 * S)) else { continue };
+        assert_eq!(*claimed.task.task_id, *"alone");
+        let released = net.peers[1].scheduler.mark(now, &who, "alone", Mark::Released, None);
+        released.unwrap();
+    }
+    net.take_out(1, None);
+    net.sync(10 * S);
+    for p in 0..2 {
+        let scheduler = &net.peers[p].scheduler;
+        assert_eq!(scheduler.show(at(net.now), "t").unwrap_err().code(), "task_not_found");
+        assert_eq!(state(scheduler, at(net.now), "alone"), State::Pending);
+    }
+}
+
+/// The same for the peer that is there alone.
+fn run_at(net: &mut Net, p: usize, id: &str) {
+    net.pass(20 * S);
+    let (now, who) = (at(net.now), caller(COMMAND_LINE));
+    let scheduler = &mut net.peers[p].scheduler;
+    let claimed = scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    scheduler.mark(now, &who, id, done(), Some(claimed.fence)).unwrap();
+    net.take_out(p, None);
+}
