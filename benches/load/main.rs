@@ -18,6 +18,7 @@ mod report;
 mod scenarios;
 mod series;
 mod stores;
+mod swarm;
 
 use std::io;
 use std::path::PathBuf;
