@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(crate) fn propagation(bench: &Bench, report: &mut Report) -> io::Result<()> {
     const NODES: usize = 5;
     const ASKED: Duration = Duration::from_millis(10);
+    /// Rounds are longer by this factor: a round of the usual length has room for two tasks.
+    const TASKS: u32 = 4;
 
     let mut disk = SyncFloor::appending(bench.dir.path())?;
     let mut loopback = Loopback::new()?;
@@ -39,7 +41,7 @@ pub(crate) fn propagation(bench: &Bench, report: &mut Report) -> io::Result<()> 
     for _ in 0..bench.rounds {
         let (sync, trip) = (disk.round(bench.round)?, loopback.round(bench.round)?);
         nodes.rotate_left(1);
-        let round = spread(&mut nodes, bench.round)?;
+        let round = spread(&mut nodes, bench.round * TASKS)?;
         rounds.push(Compared::times(ASKED, round.p50()));
         syncs.absorb(sync);
         trips.absorb(trip);
@@ -83,7 +85,11 @@ fn connections(bench: &Bench, store: &str, all: usize) -> io::Result<usize> {
 }
 
 /// Submits one task after the other at the first node. The latencies are those of each other node.
+///
+/// A session is told of changes at most every 100 ms, so each task comes after a longer pause.
 fn spread(nodes: &mut [Client], round: Duration) -> io::Result<Series> {
+    const PAUSE: Duration = Duration::from_millis(150);
+
     let began = Instant::now();
     let mut latencies = Vec::new();
     let (first, others) = nodes.split_first_mut().ok_or(io::ErrorKind::InvalidInput)?;
@@ -92,6 +98,7 @@ fn spread(nodes: &mut [Client], round: Duration) -> io::Result<Series> {
         for other in &mut *others {
             task = follow(other, 1, None)?;
         }
+        thread::sleep(PAUSE);
         let sent = Instant::now();
         first.drive(1, |slot, answer, requests| {
             if answer.is_none() {
