@@ -10,6 +10,10 @@
 //! what is whole on another. What a member holds is learned from its pulls and from the vectors that
 //! members tell each other once in a sweep ([`Held`]).
 //!
+//! Members forget one after the other, so a task can be submitted again under its id where it is
+//! forgotten, while others still know how it ended last. Those forget it as the submission comes in, if
+//! they may; otherwise they write the end anew, so that all hold the same (see `merge`).
+//!
 //! A member that was silent for [`Config::forget_member_after`](super::Config::forget_member_after)
 //! is not waited for; `stale` says what such a member does when it is back.
 
@@ -24,6 +28,7 @@ use super::machine::{P2PWorkflowScheduler, STEP};
 use super::messages::{Content, Held, Outgoing};
 use super::ownership::Hash256;
 use super::push::some_of;
+use super::record::{Dot, Record, Standing};
 use super::refused::{Refused, is_name};
 use super::table::{Entry, Outlook};
 use super::tombstones::Tombstone;
@@ -91,8 +96,7 @@ impl P2PWorkflowScheduler {
         *left -= keys.len();
         for key in &keys {
             let record = &self.table.entry(*key).record;
-            let over = |at: u64| at.saturating_add(self.config.retention) <= now.wall;
-            if record.ended_at().is_some_and(over)
+            if self.retention_is_over(now, record)
                 && !self.table.is_waited_for(&record.spec.task_id)
             {
                 self.strip(*key);
@@ -129,6 +133,22 @@ impl P2PWorkflowScheduler {
         Stage::Waiting
     }
 
+    /// Whether it ended, so long ago that nobody reads it any more.
+    pub(super) fn retention_is_over(&self, now: Now, record: &Record) -> bool {
+        let over = |at: u64| at.saturating_add(self.config.retention) <= now.wall;
+        record.ended_at().is_some_and(over)
+    }
+
+    /// Whether every known member of the swarm holds the write by which a task ended, and no task that
+    /// is live waits for it.
+    pub(super) fn is_lacked_by_nobody(&self, id: &str, dot: &Dot) -> bool {
+        let holds = |have: &Vector| have.get(&dot.actor).is_some_and(|it| *it >= dot.counter);
+        let mut members = self.members.vectors();
+        holds(&self.have)
+            && members.all(|have| have.is_some_and(holds))
+            && !self.table.is_waited_for(id)
+    }
+
     /// Leaves nothing of a task but its tombstone.
     fn strip(&mut self, key: u64) {
         let tombstone = Tombstone::of(&self.table.entry(key).record);
@@ -139,6 +159,20 @@ impl P2PWorkflowScheduler {
     fn bury(&mut self, key: u64, tombstone: Tombstone) {
         self.changes.buried.push(Burial { key, tombstone: Some(tombstone.clone()) });
         self.table.tombstones.insert(key, tombstone);
+    }
+
+    /// Names a tombstone by another write.
+    pub(super) fn write_tombstone_again(&mut self, key: u64, standing: Standing) {
+        let Some(Tombstone { task_id, standing: before }) = self.table.tombstones.get(key).cloned()
+        else {
+            return;
+        };
+        self.count_out(before.class, &before.dot);
+        self.count_in(standing.class, &standing.dot);
+        self.bury(key, Tombstone { task_id, standing });
+        if let Some(replication) = &mut self.replication {
+            replication.order.changed(key);
+        }
     }
 
     /// Takes a task out of the table, and out of what is shown.
@@ -156,7 +190,16 @@ impl P2PWorkflowScheduler {
         self.left_nothing(key);
     }
 
-    pub(super) fn left_nothing(&mut self, key: u64) {
+    /// Leaves nothing of a task, as if it had never been.
+    pub(super) fn leave_nothing(&mut self, now: Now, key: u64) {
+        let entry = self.take_out(key);
+        self.count_out(entry.record.class, &entry.record.dot);
+        self.left_nothing(key);
+        let before = Outlook::from(entry.state);
+        self.tell_waiting(now, &entry.record.spec.task_id, before, Outlook::Open);
+    }
+
+    fn left_nothing(&mut self, key: u64) {
         self.changes.buried.push(Burial { key, tombstone: None });
         if let Some(replication) = &mut self.replication {
             replication.order.removed(key);

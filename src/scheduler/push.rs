@@ -96,9 +96,11 @@ impl P2PWorkflowScheduler {
         taken
     }
 
-    fn set_pushed(&mut self, pushed: Pushed) {
-        if let Some(replication) = &mut self.replication {
-            replication.pushed = pushed;
+    /// Returns whom they were pushed to so far.
+    pub(super) fn set_pushed(&mut self, pushed: Pushed) -> Pushed {
+        match &mut self.replication {
+            Some(replication) => std::mem::replace(&mut replication.pushed, pushed),
+            None => pushed,
         }
     }
 
@@ -117,7 +119,9 @@ impl P2PWorkflowScheduler {
             return Ok(());
         }
         let task_id = &record.spec.task_id;
-        let known = self.table.key_of(task_id).map(|key| &self.table.entry(key).record);
+        let known = self.table.key_of(task_id);
+        let known = known.filter(|_| self.end_to_forget(now, &record).is_none());
+        let known = known.map(|key| &self.table.entry(key).record);
         if known.is_none() && self.table.live() >= MAX_LIVE_TASKS {
             return Err(Refused::Full);
         }

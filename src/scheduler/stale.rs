@@ -20,7 +20,6 @@ use super::calls::Now;
 use super::machine::P2PWorkflowScheduler;
 use super::record::fingerprint;
 use super::rejection::Rejection;
-use super::table::Outlook;
 
 /// See the module's page.
 #[derive(Debug, Default)]
@@ -165,13 +164,7 @@ impl P2PWorkflowScheduler {
                 && !listed.contains(&fingerprint(record.spec.task_id.as_bytes()))
         };
         let gone: Vec<u64> = self.table.keys_after(None).filter(is_gone).collect();
-        for key in gone {
-            let entry = self.take_out(key);
-            self.count_out(entry.record.class, &entry.record.dot);
-            self.left_nothing(key);
-            let before = Outlook::from(entry.state);
-            self.tell_waiting(now, &entry.record.spec.task_id, before, Outlook::Open);
-        }
+        gone.into_iter().for_each(|key| self.leave_nothing(now, key));
         let is_gone = |key: &u64| {
             self.table.tombstones.get(*key).is_some_and(|tombstone| {
                 seen(&tombstone.dot().actor, tombstone.dot().counter)

@@ -246,3 +246,54 @@ fn a_peer_that_stood_still_asks_the_others_before_it_goes_on() {
     assert!(scheduler.claim(later, &caller(COMMAND_LINE), &timed(S)).is_err());
     assert!(scheduler.status(later).count(State::Pending) > 0);
 }
+
+/// Two peers, of which one keeps what ended for as long as given, and sweeps when the other does not.
+fn one_that_keeps_for(retention: u64) -> Net {
+    let mut net = Net::new(0, 5);
+    net.config.retention = 16_800 * S;
+    net.config.forget_member_after = 20 * net.config.retention;
+    net.add_peer();
+    nudge(&mut net, 0);
+    net.pass(50 * S);
+    net.config.retention = retention;
+    net.add_peer();
+    net.link_all();
+    net.pass(5 * S);
+    net.submit(0, task("t"));
+    run(&mut net, "t");
+    net.pass(16_700 * S);
+    while remembers(&mut net, 0, "t") {
+        net.pass(S);
+    }
+    assert!(remembers(&mut net, 1, "t"));
+    net
+}
+
+/// A weekly task was handed in again under its id, at the peer that had just forgotten the last one.
+/// The other had not yet, and kept to its own record: the vectors were equal, what was held was not,
+/// and once the other had forgotten too, an audit dropped the new task on both. Nobody ever ran it.
+#[test]
+fn an_id_that_is_used_again_is_taken_in_where_its_last_end_is_about_to_go() {
+    let mut net = one_that_keeps_for(16_800 * S);
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    net.pass(1_000 * S);
+    for p in 0..2 {
+        assert_eq!(state(&net.peers[p].scheduler, at(net.now), "t"), State::Pending);
+    }
+    run(&mut net, "t");
+}
+
+/// The same, where the other peer keeps what ended for much longer.
+#[test]
+fn an_id_that_is_used_again_is_answered_by_a_peer_that_keeps_its_last_end() {
+    let mut net = one_that_keeps_for(100_000 * S);
+    net.submit(0, task("t"));
+    net.sync(30 * S);
+    for p in 0..2 {
+        assert_eq!(state(&net.peers[p].scheduler, at(net.now), "t"), State::Completed);
+    }
+    net.pass(1_000 * S);
+    assert!(remembers(&mut net, 1, "t"));
+    net.sync(10 * S);
+}
