@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::calls::Now;
 use super::machine::P2PWorkflowScheduler;
-use super::record::{Dot, Record};
+use super::record::{Dot, Record, Standing};
 
 impl P2PWorkflowScheduler {
     /// Names this peer's writes by an actor that never wrote, from now on, and also those since this
@@ -23,12 +23,14 @@ impl P2PWorkflowScheduler {
         self.doubt();
         let opened_at = std::mem::take(&mut self.opened_at);
         let is_doubtful = |dot: &Dot| dot.actor == old && dot.counter > opened_at;
-        let mut written: Vec<(u64, u64)> = self
-            .table
-            .keys_after(None)
-            .map(|key| (key, &self.table.entry(key).record))
-            .filter(|(_, record)| is_doubtful(&record.dot))
-            .map(|(key, record)| (record.dot.counter, key))
+        let tasks = self.table.keys_after(None).map(|key| (&self.table.entry(key).record.dot, key));
+        let tombstones = self.table.tombstones.keys_from(0);
+        let tombstones =
+            tombstones.filter_map(|key| Some((self.table.tombstones.get(key)?.dot(), key)));
+        let mut written: Vec<(u64, u64)> = tasks
+            .chain(tombstones)
+            .filter(|(dot, _)| is_doubtful(dot))
+            .map(|(dot, key)| (dot.counter, key))
             .collect();
         written.sort_unstable();
         self.forget_peers_progress(now);
@@ -36,6 +38,11 @@ impl P2PWorkflowScheduler {
         self.changes.have.push(Dot { actor: old.clone(), counter: opened_at });
         for (_, key) in written {
             let dot = self.next_dot();
+            if let Some(tombstone) = self.table.tombstones.get(key) {
+                let standing = Standing { dot, ..tombstone.standing.clone() };
+                self.write_tombstone_again(key, standing);
+                continue;
+            }
             let before = &self.table.entry(key).record;
             let mut lease = before.lease.clone();
             if let Some(lease) = lease.as_mut().filter(|lease| is_doubtful(&lease.dot)) {

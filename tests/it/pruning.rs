@@ -297,3 +297,36 @@ fn an_id_that_is_used_again_is_answered_by_a_peer_that_keeps_its_last_end() {
     assert!(remembers(&mut net, 1, "t"));
     net.sync(10 * S);
 }
+
+/// A store was put back and nobody said so. What it did before it met its peers got names that they
+/// had seen already: the tasks got new ones, the tombstones did not, and the audit dropped them.
+#[test]
+fn what_ended_long_ago_in_a_store_that_was_put_back_is_told_to_the_others() {
+    let mut net = net(2);
+    net.submit(0, task("before"));
+    run(&mut net, "before");
+    let backup = net.peers[0].disk.clone();
+    for id in ["1", "2", "3", "4", "5"] {
+        net.submit(0, task(id));
+    }
+    net.sync(20 * S);
+    net.cut(0, 1);
+    net.peers[0].disk = backup;
+    net.crash(0);
+    net.pass(6 * S);
+    net.submit(0, task("since"));
+    net.pass(60 * S); // whoever's turn it is
+    let (now, who) = (at(net.now), caller(COMMAND_LINE));
+    let scheduler = &mut net.peers[0].scheduler;
+    let claimed = scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    assert_eq!(*claimed.task.task_id, *"since");
+    scheduler.mark(now, &who, "since", done(), Some(claimed.fence)).unwrap();
+    net.take_out(0, None);
+    net.pass(2 * RETENTION);
+    nudge(&mut net, 0);
+    assert!(net.peers[0].scheduler.show(at(net.now), "since").is_err(), "a tombstone is left");
+    net.link(0, 1);
+    net.sync(30 * S);
+    let told = net.peers[1].scheduler.show(at(net.now), "since").unwrap_err();
+    assert_eq!(told.code(), "already_completed");
+}
