@@ -141,7 +141,8 @@ pub struct Kept {
     pub tombstones: Vec<(u64, Tombstone)>,
     /// The members of the swarm.
     pub members: BTreeMap<Arc<str>, Heard>,
-    /// Whether the store was put back to an older state, and no peer has told since what is gone.
+    /// Whether the store was put back to an older state, or others forgot this peer, and none has told
+    /// since what is gone.
     pub doubtful: bool,
     /// How many conflicts were found.
     pub conflicts: u64,

@@ -241,8 +241,10 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    /// This peer is in no swarm from now on: it forgets the others, and replicates no longer.
+    /// This peer is in no swarm from now on: it forgets the others, and replicates no longer. Nobody
+    /// waits for it with what is to be forgotten, so it doubts what it holds if it joins again.
     pub fn depart(&mut self, now: Now) {
+        self.doubt();
         self.replication = None;
         let others: Vec<Arc<str>> = self.members.swarm().cloned().collect();
         others.iter().for_each(|peer| self.forget(now, peer));

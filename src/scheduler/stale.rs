@@ -4,8 +4,8 @@
 //!   others may have done meanwhile what waits here. Nothing is given out until one pull that began
 //!   since is through, or [`Config::settle_after`](super::Config::settle_after) has passed without
 //!   any: then it is on its own, like any part of a swarm that is cut off.
-//! * **It is in doubt** after its store was put back to an older state, or if it heard of nobody for
-//!   nearly as long as members are remembered. Then others may have dropped the tombstones of tasks
+//! * **It is in doubt** after its store was put back to an older state, if it heard of nobody for
+//!   nearly as long as members are remembered, or if it had left and joins again. Then others may have dropped the tombstones of tasks
 //!   that live here (see `pruning`), and whatever it wrote of such a task would bring the task back
 //!   to life everywhere. It changes nothing until one *audit* is through: a pull in which the peer
 //!   lists all that it holds as well. What that peer has seen, and does not hold, is gone there, and

@@ -330,3 +330,52 @@ fn what_ended_long_ago_in_a_store_that_was_put_back_is_told_to_the_others() {
     let told = net.peers[1].scheduler.show(at(net.now), "since").unwrap_err();
     assert_eq!(told.code(), "already_completed");
 }
+
+/// A machine left the swarm, kept its tasks, and joined again months later. Nobody had waited for it
+/// with what was forgotten, and it gave out at once what the others had done.
+#[test]
+fn a_peer_that_left_and_joins_again_brings_no_task_back_to_life() {
+    let mut net = net(2);
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    net.peers[1].scheduler.leave(at(net.now));
+    net.take_out(1, None);
+    net.pass(S);
+    net.cut(0, 1);
+    net.peers[1].scheduler.depart(at(net.now));
+    net.take_out(1, None);
+    run_at(&mut net, 0, "t");
+    net.pass(2 * RETENTION);
+    nudge(&mut net, 0);
+    nudge(&mut net, 0);
+    assert!(!remembers(&mut net, 0, "t"));
+    assert!(net.peers[1].scheduler.submit(at(net.now), task("alone")).unwrap().created);
+    nudge(&mut net, 1);
+    net.crash(1);
+    net.link(0, 1);
+    for _ in 0..100 {
+        net.pass(100);
+        let (now, who) = (at(net.now), caller(COMMAND_LINE));
+        let Ok(claimed) = net.peers[1].scheduler.claim(now, &who, &timed(60 * S)) else { continue };
+        assert_eq!(*claimed.task.task_id, *"alone");
+        let released = net.peers[1].scheduler.mark(now, &who, "alone", Mark::Released, None);
+        released.unwrap();
+    }
+    net.take_out(1, None);
+    net.sync(10 * S);
+    for p in 0..2 {
+        let scheduler = &net.peers[p].scheduler;
+        assert_eq!(scheduler.show(at(net.now), "t").unwrap_err().code(), "task_not_found");
+        assert_eq!(state(scheduler, at(net.now), "alone"), State::Pending);
+    }
+}
+
+/// The same for the peer that is there alone.
+fn run_at(net: &mut Net, p: usize, id: &str) {
+    net.pass(20 * S);
+    let (now, who) = (at(net.now), caller(COMMAND_LINE));
+    let scheduler = &mut net.peers[p].scheduler;
+    let claimed = scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    scheduler.mark(now, &who, id, done(), Some(claimed.fence)).unwrap();
+    net.take_out(p, None);
+}
