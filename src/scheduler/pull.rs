@@ -92,10 +92,14 @@ impl P2PWorkflowScheduler {
         replication.outgoing.push(Outgoing::new(&pull.peer, Content::PullRequest(request)));
     }
 
-    /// Ends the pull, whether or not it reached its end.
+    /// Ends the pull, whether or not it reached its end. A peer whose pull failed is asked before
+    /// others no longer: it may fail again.
     pub(super) fn end_pull(&mut self, now: Now) {
         if let Some(replication) = &mut self.replication {
-            replication.pull = None;
+            let failed = replication.pull.take().map(|pull| pull.peer);
+            if let Some(remote) = failed.and_then(|peer| replication.connected.get_mut(&peer)) {
+                remote.wants_pull = false;
+            }
             self.plan_pull(now);
         }
     }
