@@ -313,6 +313,10 @@ impl Members {
         let is_due = now.wall.abs_diff(member.noted_at) >= NOTE_INTERVAL;
         let to_be_kept = stays != member.kept || (stays && is_due);
         member.kept = stays;
+        if !stays {
+            // It may come back with less: nothing is kept of it on disk either.
+            member.have = None;
+        }
         if to_be_kept {
             member.noted_at = now.wall;
         }

@@ -120,6 +120,7 @@ impl P2PWorkflowScheduler {
     /// submitted once more: peers forget one after the other, and who forgot it first takes the new
     /// submission in.
     pub(super) fn end_to_forget(&self, now: Now, record: &Record) -> Option<u64> {
+        self.replication.as_ref()?;
         let id = &record.spec.task_id;
         let (key, dot) = if let Some(key) = self.table.key_of(id) {
             let known = &self.table.entry(key).record;
@@ -142,15 +143,18 @@ impl P2PWorkflowScheduler {
     /// Who forgot it has seen its write, and would never be sent it again: each would keep to its own
     /// record, until an audit with a peer that forgot it as well drops the new submission.
     fn tell_end_again(&mut self, now: Now, key: u64) {
+        if self.replication.is_none() {
+            return;
+        }
         let pushed = self.set_pushed(Pushed::Anybody);
         let dot = self.next_dot();
         if let Some(tombstone) = self.table.tombstones.get(key) {
-            let standing = Standing { dot, ..tombstone.standing.clone() };
+            let rev = tombstone.standing.rev + 1;
+            let standing = Standing { rev, dot, ..tombstone.standing.clone() };
             self.write_tombstone_again(key, standing);
         } else {
-            let record = Record { dot, ..self.table.entry(key).record.clone() };
-            self.keep(key, &record, None, None);
-            self.replace(now, key, record);
+            let known = self.table.entry(key).record.clone();
+            self.put(now, key, Record { rev: known.rev + 1, dot, ..known }, None);
         }
         self.set_pushed(pushed);
     }

@@ -99,7 +99,7 @@ impl P2PWorkflowScheduler {
             if self.retention_is_over(now, record)
                 && !self.table.is_waited_for(&record.spec.task_id)
             {
-                self.strip(*key);
+                self.strip(now, *key);
             }
         }
         match (keys.last(), state) {
@@ -150,9 +150,9 @@ impl P2PWorkflowScheduler {
     }
 
     /// Leaves nothing of a task but its tombstone.
-    fn strip(&mut self, key: u64) {
+    fn strip(&mut self, now: Now, key: u64) {
         let tombstone = Tombstone::of(&self.table.entry(key).record);
-        self.take_out(key);
+        self.take_out(now, key);
         self.bury(key, tombstone);
     }
 
@@ -176,9 +176,16 @@ impl P2PWorkflowScheduler {
     }
 
     /// Takes a task out of the table, and out of what is shown.
-    pub(super) fn take_out(&mut self, key: u64) -> Entry {
+    fn take_out(&mut self, now: Now, key: u64) -> Entry {
         self.leave_queue(key);
+        let was_cyclic = self.table.cyclic.contains(&key);
         let entry = self.table.remove(key, &self.peer);
+        if was_cyclic {
+            // The others may be on no cycle any more.
+            let marked_anew = self.table.find_cycles_again();
+            self.gathered.tasks.extend(&marked_anew);
+            marked_anew.into_iter().for_each(|key| self.settle(now, key));
+        }
         self.gathered.left.push(entry.record.spec.workflow_id.clone());
         self.gathered.gone.push(entry.record.spec.task_id.clone());
         entry
@@ -192,7 +199,7 @@ impl P2PWorkflowScheduler {
 
     /// Leaves nothing of a task, as if it had never been.
     pub(super) fn leave_nothing(&mut self, now: Now, key: u64) {
-        let entry = self.take_out(key);
+        let entry = self.take_out(now, key);
         self.count_out(entry.record.class, &entry.record.dot);
         self.left_nothing(key);
         let before = Outlook::from(entry.state);
@@ -309,7 +316,7 @@ impl P2PWorkflowScheduler {
                 return;
             }
             let before = Outlook::from(entry.state);
-            let record = self.take_out(key).record;
+            let record = self.take_out(now, key).record;
             self.count_out(record.class, &record.dot);
             if record.spec.hash != tombstone.spec_hash() {
                 self.note_conflict(key, record, None);

@@ -96,10 +96,14 @@ impl P2PWorkflowScheduler {
         replication.outgoing.push(Outgoing { is_next_page: pull.has_begun, ..outgoing });
     }
 
-    /// Ends the pull, whether or not it reached its end.
+    /// Ends the pull, whether or not it reached its end. A peer whose pull failed is asked before
+    /// others no longer: it may fail again.
     pub(super) fn end_pull(&mut self, now: Now) {
         if let Some(replication) = &mut self.replication {
-            replication.pull = None;
+            let failed = replication.pull.take().map(|pull| pull.peer);
+            if let Some(remote) = failed.and_then(|peer| replication.connected.get_mut(&peer)) {
+                remote.wants_pull = false;
+            }
             self.plan_pull(now);
         }
     }

@@ -5,7 +5,7 @@ use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::scheduler::*;
 
 use crate::replication::{Net, name};
-use crate::support::{COMMAND_LINE, S, at, caller, done, state, task, task_after, timed};
+use crate::support::{COMMAND_LINE, S, at, caller, done, push, state, task, task_after, timed};
 
 const RETENTION: u64 = 100 * S;
 
@@ -378,4 +378,28 @@ fn run_at(net: &mut Net, p: usize, id: &str) {
     let claimed = scheduler.claim(now, &who, &timed(60 * S)).unwrap();
     scheduler.mark(now, &who, id, done(), Some(claimed.fence)).unwrap();
     net.take_out(p, None);
+}
+
+/// The task that ended was on a cycle where it was not known to have ended. It was taken out, and what
+/// waited for it there was shown as failed because of the cycle until the next start.
+#[test]
+fn a_tombstone_ends_a_cycle() {
+    let mut net = net(2);
+    net.cut(0, 1);
+    net.submit(1, task("b"));
+    run_at(&mut net, 1, "b");
+    net.pass(2 * RETENTION);
+    nudge(&mut net, 1);
+    assert!(net.peers[1].scheduler.show(at(net.now), "b").is_err(), "a tombstone is left");
+    net.submit(0, task_after("a", &["b"]));
+    let mut other = P2PWorkflowScheduler::new("other", "other/1", net.config, Box::new(|| 0));
+    other.submit(at(net.now), task_after("b", &["a"])).unwrap();
+    push(&mut net.peers[0].scheduler, at(net.now), &other.take_changes());
+    net.take_out(0, None);
+    assert_eq!(state(&net.peers[0].scheduler, at(net.now), "a"), State::Failed);
+    net.link(0, 1);
+    net.sync(30 * S);
+    for p in 0..2 {
+        assert_eq!(state(&net.peers[p].scheduler, at(net.now), "a"), State::Pending);
+    }
 }

@@ -554,6 +554,27 @@ fn a_page_whose_text_cannot_be_read_advances_nobody() {
     net.check();
 }
 
+/// A peer that could not read one of its texts was asked again and again before all others, since
+/// nothing but a pull that came to its end put it back in line.
+#[test]
+fn a_peer_whose_pulls_fail_does_not_keep_others_from_being_asked() {
+    let mut net = Net::new(0, 3);
+    net.config.push_fanout = 0; // all comes by pulls
+    net.add_peer();
+    net.submit(0, P2PTask { payload: Some("[1]".into()), ..task("unreadable") });
+    net.pass(S);
+    net.peers[0].texts.clear();
+    net.add_peer();
+    net.add_peer();
+    net.link(0, 2);
+    net.link(1, 2);
+    for step in 0..120 {
+        net.submit(1, task(&format!("task-{step}"))); // it is never quiet
+        net.pass(S);
+    }
+    assert!(net.peers[2].scheduler.show(at(net.now), "task-60").is_ok());
+}
+
 #[test]
 fn peers_in_sync_say_nothing_but_heartbeats() {
     let mut net = Net::new(3, 6);
