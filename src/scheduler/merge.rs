@@ -33,7 +33,7 @@ impl P2PWorkflowScheduler {
         self.follow_vector(&record.dot);
         match self.end_to_forget(now, &record) {
             Some(key) if self.table.get(key).is_some() => self.leave_nothing(now, key),
-            Some(key) => self.drop_tombstone(key),
+            Some(key) => self.drop_tombstone(now, key),
             None => {}
         }
         match self.table.key_of(&record.spec.task_id) {
@@ -48,7 +48,7 @@ impl P2PWorkflowScheduler {
                         return;
                     }
                     self.count_out(class, &dot);
-                    self.drop_tombstone(buried);
+                    self.drop_tombstone(now, buried);
                 }
                 let key = self.table.next_key();
                 self.keep(key, &record, Some(payload), result);

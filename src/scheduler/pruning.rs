@@ -86,7 +86,7 @@ impl P2PWorkflowScheduler {
             self.pruning.stage = match std::mem::take(&mut self.pruning.stage) {
                 Stage::Waiting => return,
                 Stage::Strip(state, from) => self.strip_some(now, state, from, &mut left),
-                Stage::Drop(from, held_by_all) => self.drop_some(from, held_by_all, &mut left),
+                Stage::Drop(from, held_by_all) => self.drop_some(now, from, held_by_all, &mut left),
             };
         }
     }
@@ -112,7 +112,13 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    fn drop_some(&mut self, from: u64, held_by_all: Option<Vector>, left: &mut usize) -> Stage {
+    fn drop_some(
+        &mut self,
+        now: Now,
+        from: u64,
+        held_by_all: Option<Vector>,
+        left: &mut usize,
+    ) -> Stage {
         if let Some(vector) = held_by_all {
             let keys: Vec<u64> = self.table.tombstones.keys_from(from).take(*left).collect();
             *left -= keys.len();
@@ -122,7 +128,7 @@ impl P2PWorkflowScheduler {
                 };
                 let gone = self.table.tombstones.get(*key).filter(is_held);
                 if gone.is_some_and(|it| !self.table.is_waited_for(&it.task_id)) {
-                    self.drop_tombstone(*key);
+                    self.drop_tombstone(now, *key);
                 }
             }
             if let Some(last) = keys.last().filter(|_| *left == 0) {
@@ -191,10 +197,12 @@ impl P2PWorkflowScheduler {
         entry
     }
 
-    /// Leaves nothing at all.
-    pub(super) fn drop_tombstone(&mut self, key: u64) {
-        self.table.tombstones.remove(key);
+    /// Leaves nothing at all: for those that waited for the task it is one that may still come.
+    pub(super) fn drop_tombstone(&mut self, now: Now, key: u64) {
+        let Some(tombstone) = self.table.tombstones.remove(key) else { return };
         self.left_nothing(key);
+        let before = Outlook::from(tombstone.state());
+        self.tell_waiting(now, &tombstone.task_id, before, Outlook::Open);
     }
 
     /// Leaves nothing of a task, as if it had never been.

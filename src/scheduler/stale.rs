@@ -172,6 +172,6 @@ impl P2PWorkflowScheduler {
             })
         };
         let gone: Vec<u64> = self.table.tombstones.keys_from(0).filter(is_gone).collect();
-        gone.into_iter().for_each(|key| self.drop_tombstone(key));
+        gone.into_iter().for_each(|key| self.drop_tombstone(now, key));
     }
 }

@@ -87,9 +87,9 @@ impl Tombstones {
         self.by_key.insert(key, tombstone);
     }
 
-    pub(crate) fn remove(&mut self, key: u64) {
-        if let Some(tombstone) = self.by_key.remove(&key) {
-            self.by_id.remove(&tombstone.task_id);
-        }
+    pub(crate) fn remove(&mut self, key: u64) -> Option<Tombstone> {
+        let tombstone = self.by_key.remove(&key)?;
+        self.by_id.remove(&tombstone.task_id);
+        Some(tombstone)
     }
 }

@@ -403,3 +403,45 @@ fn a_tombstone_ends_a_cycle() {
         assert_eq!(state(&net.peers[p].scheduler, at(net.now), "a"), State::Pending);
     }
 }
+
+/// What was done after a task still counted it as completed when nothing was left of it. Once its id
+/// was used again, one was taken off a count that was 0: a panic, or a count of 65,535.
+#[test]
+fn an_id_that_others_waited_for_can_be_used_again() {
+    let mut net = net(1);
+    net.submit(0, task("first"));
+    run(&mut net, "first");
+    net.pass(60 * S);
+    net.submit(0, task_after("last", &["first"]));
+    run(&mut net, "last");
+    net.pass(60 * S);
+    nudge(&mut net, 0);
+    assert!(!remembers(&mut net, 0, "first"));
+    assert_eq!(state(&net.peers[0].scheduler, at(net.now), "last"), State::Completed);
+    net.submit(0, task("first"));
+    run(&mut net, "first");
+}
+
+/// The same, where another end of it than the one of which a tombstone is left is heard of.
+#[test]
+fn a_completion_overtakes_the_tombstone_of_a_cancellation_for_those_that_wait_too() {
+    let mut net = net(2);
+    net.submit(0, task("first"));
+    net.sync(10 * S);
+    net.cut(0, 1);
+    let cancel = Mark::Cancelled { error: None };
+    let who = caller(COMMAND_LINE);
+    net.peers[0].scheduler.mark(at(net.now), &who, "first", cancel, None).unwrap();
+    net.take_out(0, None);
+    net.pass(2 * RETENTION);
+    nudge(&mut net, 0);
+    assert!(net.peers[0].scheduler.show(at(net.now), "first").is_err(), "a tombstone is left");
+    net.submit(0, task_after("last", &["first"]));
+    assert_eq!(state(&net.peers[0].scheduler, at(net.now), "last"), State::Failed);
+    run_at(&mut net, 1, "first");
+    net.link(0, 1);
+    net.sync(30 * S);
+    for p in 0..2 {
+        assert_eq!(state(&net.peers[p].scheduler, at(net.now), "last"), State::Pending);
+    }
+}
