@@ -28,7 +28,7 @@ use super::limits::MAX_HELD_COUNTERS;
 use super::machine::{P2PWorkflowScheduler, STEP};
 use super::messages::{Content, Held, Outgoing};
 use super::push::some_of;
-use super::record::{Dot, Record, Standing};
+use super::record::{Dot, Record};
 use super::refused::{Refused, is_name};
 use super::table::{Entry, Outlook};
 use super::tombstones::Tombstone;
@@ -155,6 +155,14 @@ impl P2PWorkflowScheduler {
             && !self.table.is_waited_for(id)
     }
 
+    /// Whether a task that comes in is one that this peer has forgotten: it has seen how the task was
+    /// submitted, and does not hold it. So it does not take the task in again, whoever brought it back
+    /// to life, and tells that peer with the next audit.
+    pub(super) fn has_forgotten(&self, id: &str, born: &Dot, dot: &Dot) -> bool {
+        let is_known = self.table.key_of(id).is_some() || self.table.tombstones.find(id).is_some();
+        !is_known && born != dot && !self.is_new(born)
+    }
+
     /// Leaves nothing of a task but its tombstone.
     fn strip(&mut self, now: Now, key: u64) {
         let tombstone = Tombstone::of(&self.table.entry(key).record);
@@ -168,14 +176,11 @@ impl P2PWorkflowScheduler {
     }
 
     /// Names a tombstone by another write.
-    pub(super) fn write_tombstone_again(&mut self, key: u64, standing: Standing) {
-        let Some(Tombstone { task_id, standing: before }) = self.table.tombstones.get(key).cloned()
-        else {
-            return;
-        };
-        self.count_out(before.class, &before.dot);
-        self.count_in(standing.class, &standing.dot);
-        self.bury(key, Tombstone { task_id, standing });
+    pub(super) fn write_tombstone_again(&mut self, key: u64, tombstone: Tombstone) {
+        let Some(before) = self.table.tombstones.get(key).cloned() else { return };
+        self.count_out(before.standing.class, before.dot());
+        self.count_in(tombstone.standing.class, tombstone.dot());
+        self.bury(key, tombstone);
         if let Some(replication) = &mut self.replication {
             replication.order.changed(key);
         }
@@ -310,6 +315,9 @@ impl P2PWorkflowScheduler {
             return;
         }
         self.follow_vector(tombstone.dot());
+        if self.has_forgotten(&tombstone.task_id, &tombstone.born, tombstone.dot()) {
+            return;
+        }
         let id = tombstone.task_id.clone();
         let known = self.table.tombstones.find(&id).map(|(key, it)| (key, it.standing.clone()));
         let (key, before) = if let Some((key, standing)) = known {
@@ -320,7 +328,8 @@ impl P2PWorkflowScheduler {
             (key, Outlook::from(tombstone.state()))
         } else if let Some(key) = self.table.key_of(&id) {
             let entry = self.table.entry(key);
-            if tombstone.order(&entry.record).is_lt() {
+            // The same, whole, stays for as long as this peer keeps it.
+            if tombstone.order(&entry.record).is_le() {
                 return;
             }
             let before = Outlook::from(entry.state);

@@ -85,7 +85,7 @@ impl P2PWorkflowScheduler {
             not_before: if spec.delay == 0 { 0 } else { now.wall.saturating_add(spec.delay) },
             lease: None,
             outcome: None,
-            more: None,
+            rest: None,
             dot: self.next_dot(),
             spec: Arc::new(spec),
         };

@@ -904,8 +904,8 @@ fn what_a_later_version_adds_to_a_record_is_kept_and_passed_on() {
         clock: BTreeMap::new(),
     }))
     .unwrap();
-    message["content"]["Push"]["records"][0]["record"]["more"] =
-        serde_json::json!({"colour": "\"blue\""});
+    message["content"]["Push"]["records"][0]["record"]["rest"] =
+        serde_json::json!({"born": null, "more": {"colour": "\"blue\""}});
     message["content"]["Push"]["hint"] = Value::Bool(true);
     let later = name(7);
     net.peers[1].scheduler.connected(now, &later);
@@ -914,11 +914,12 @@ fn what_a_later_version_adds_to_a_record_is_kept_and_passed_on() {
     net.take_out(1, None);
     net.pass(S);
     net.crash(1);
-    let more = net.peers[1].disk.records()["t"].more.clone().expect("it is kept");
+    let more = net.peers[1].disk.records()["t"].rest.clone().expect("it is kept").more.clone();
     assert_eq!(&*more["colour"], "\"blue\"");
     let who = caller(COMMAND_LINE);
     net.pass(10 * S);
     let claimed = net.peers[1].scheduler.claim(at(net.now), &who, &timed(60 * S)).unwrap();
     let changed = net.peers[1].scheduler.take_changes().tasks.remove(0).record;
-    assert_eq!((&*claimed.task.task_id, changed.more), ("t", Some(more)), "and goes on with it");
+    let kept = &changed.rest.expect("there is more").more;
+    assert_eq!((&*claimed.task.task_id, kept), ("t", &more), "and goes on with it");
 }
