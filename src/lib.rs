@@ -38,7 +38,9 @@
 //! * **Forgetting writes nothing.** A task is stripped to a tombstone by each peer's own clock; the
 //!   tombstone merges as the record did, and goes when the vectors of all known members cover it.
 //!   Members are kept on disk, and tell each other their vectors once an hour.
-//! * **What a peer has seen and does not hold is gone.** So an audit (a pull in which the peer lists
+//! * **What a peer has seen and does not hold is gone.** A record names the write by which its task was
+//!   submitted. Whoever has seen that write, and does not hold the task, has forgotten it, and does not
+//!   take it in again, whoever brings it back to life. And an audit (a pull in which the peer lists
 //!   what it holds) tells a store that was put back what the others have forgotten, and until one is
 //!   through such a store changes nothing. The same for a member that heard of nobody for nearly 180
 //!   days, and where peers with equal vectors hold different live tasks.

@@ -7,6 +7,7 @@
 //! each row means.
 
 mod bench;
+mod catch_up;
 mod client;
 mod cycles;
 mod disk;

@@ -36,6 +36,7 @@ pub(crate) enum Unit {
     Seconds,
     CallsPerSecond,
     CyclesPerSecond,
+    TasksPerSecond,
     Bytes,
 }
 
@@ -127,6 +128,7 @@ impl Unit {
             Self::Seconds => Time(Duration::from_secs_f64(figure)).to_string(),
             Self::CallsPerSecond => format!("{} calls/s", count(figure)),
             Self::CyclesPerSecond => format!("{} cycles/s", count(figure)),
+            Self::TasksPerSecond => format!("{} tasks/s", count(figure)),
             Self::Bytes => format!("{} bytes", count(figure)),
         }
     }

@@ -7,6 +7,7 @@ use std::io;
 use clap::ValueEnum;
 
 use crate::bench::{Bench, Durability};
+use crate::catch_up;
 use crate::client::Client;
 use crate::cycles::{Cycles, calls, cycles, follow};
 use crate::disk::SyncFloor;
@@ -48,6 +49,8 @@ pub(crate) enum Scenario {
     Start,
     /// A large backlog: cycles, memory, starting
     Backlog,
+    /// A machine with an empty store that joins one with the large backlog
+    CatchUp,
 }
 
 impl Scenario {
@@ -64,6 +67,7 @@ impl Scenario {
         Self::Attached,
         Self::Start,
         Self::Backlog,
+        Self::CatchUp,
     ];
 
     /// Measures, prints the figures and adds the judged rows.
@@ -87,6 +91,7 @@ impl Scenario {
             Self::Attached => swarm::attached(bench, report),
             Self::Start => stores::start(bench, report),
             Self::Backlog => stores::backlog(bench, report),
+            Self::CatchUp => catch_up::catch_up(bench, report),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::calls::Now;
 use super::machine::P2PWorkflowScheduler;
-use super::record::{Dot, Record, Standing};
+use super::record::{Dot, Record};
 
 impl P2PWorkflowScheduler {
     /// Names this peer's writes by an actor that never wrote, from now on, and also those since this
@@ -39,8 +39,12 @@ impl P2PWorkflowScheduler {
         for (_, key) in written {
             let dot = self.next_dot();
             if let Some(tombstone) = self.table.tombstones.get(key) {
-                let standing = Standing { dot, ..tombstone.standing.clone() };
-                self.write_tombstone_again(key, standing);
+                let mut again = tombstone.clone();
+                if is_doubtful(&again.born) {
+                    again.born = dot.clone();
+                }
+                again.standing.dot = dot;
+                self.write_tombstone_again(key, again);
                 continue;
             }
             let before = &self.table.entry(key).record;
@@ -49,7 +53,10 @@ impl P2PWorkflowScheduler {
                 Arc::make_mut(lease).dot = dot.clone();
             }
             // Not greater than what it replaces, but no peer holds that by a name to rely on.
-            let record = Record { dot, lease, ..before.clone() };
+            let mut record = Record { dot, lease, ..before.clone() };
+            if let Some(rest) = record.rest.as_mut().filter(|_| is_doubtful(before.born())) {
+                Arc::make_mut(rest).born = None;
+            }
             self.keep(key, &record, None, None);
             self.replace(now, key, record);
         }

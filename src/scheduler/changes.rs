@@ -98,9 +98,12 @@ pub struct Heard {
 /// A spec that lost against another under the same id. Kept and shown, never run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
+    /// The task's key.
+    pub key: u64,
     /// The losing record, whole.
     pub record: Record,
-    /// The losing payload's text, where it is known.
+    /// The losing payload's text, where it came in; where it was here, it is kept under the key until
+    /// now.
     pub payload: Option<Arc<str>>,
 }
 

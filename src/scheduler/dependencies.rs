@@ -182,7 +182,7 @@ impl Table {
 
     /// Dependents that have not ended.
     fn live_dependents_of(&self, id: &str) -> Vec<u64> {
-        let all = self.dependents_of(id).iter().copied();
+        let all = self.dependents_of(id);
         all.filter(|key| self.entry(*key).record.class == Class::Live).collect()
     }
 }

@@ -101,6 +101,7 @@ impl Carried {
         check_payload(&record.spec, self.payload.as_deref())?;
         check_counts(record)?;
         check_dot(&record.dot)?;
+        check_dot(record.born())?;
         if let Some(lease) = &record.lease {
             check_lease(record, lease)?;
         }
@@ -118,6 +119,7 @@ impl Tombstone {
     pub fn check(&self) -> Result<(), RecordError> {
         check_name("task_id", &self.task_id)?;
         check_dot(self.dot())?;
+        check_dot(&self.born)?;
         let Standing { class, epoch, rev, .. } = self.standing;
         if class == Class::Live {
             return Err(RecordError::Inconsistent("a tombstone of a live task"));
@@ -226,8 +228,7 @@ fn check_standing(record: &Record) -> Result<(), RecordError> {
 
 /// What this version does not know is passed on, but not without bound.
 fn check_more(record: &Record) -> Result<(), RecordError> {
-    let more = record.more.iter().flat_map(|more| more.iter());
-    let bytes: usize = more.map(|(name, value)| name.len() + value.len()).sum();
+    let bytes: usize = record.more().map(|(name, value)| name.len() + value.len()).sum();
     match bytes <= MAX_MORE_BYTES {
         true => Ok(()),
         false => Err(RecordError::TextTooLong("unknown part")),
@@ -286,7 +287,8 @@ fn check_time(what: &'static str, millis: u64) -> Result<(), RecordError> {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Caller, Config, LeaseTerm, Mark, Now, Outcome, P2PTask, P2PWorkflowScheduler, TagSet, Want,
+        Caller, Config, LeaseTerm, Mark, Now, Outcome, P2PTask, P2PWorkflowScheduler, Rest, TagSet,
+        Want,
     };
     use super::*;
 
@@ -410,7 +412,8 @@ mod tests {
         assert_eq!(refused(0, |it| it.record.losses = 17), E::Count("losses"));
         let more = |it: &mut Carried| {
             let long = "x".repeat(MAX_MORE_BYTES);
-            it.record.more = Some(Arc::new([("field".into(), long.into())].into()));
+            let rest = Rest { more: [("field".into(), long.into())].into(), born: None };
+            it.record.rest = Some(Arc::new(rest));
         };
         assert_eq!(refused(0, more), E::TextTooLong("unknown part"));
         assert_eq!(refused(0, |it| it.record.not_before = u64::MAX), E::Time("not_before"));

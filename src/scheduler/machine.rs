@@ -355,8 +355,9 @@ impl P2PWorkflowScheduler {
     ///
     /// # Panics
     /// If the record is not greater: replicas would never agree on it.
-    pub(super) fn put(&mut self, now: Now, key: u64, record: Record, result: Option<Arc<str>>) {
+    pub(super) fn put(&mut self, now: Now, key: u64, mut record: Record, result: Option<Arc<str>>) {
         let before = &self.table.entry(key).record;
+        record.keep_born(before);
         assert_eq!(
             record.order(before),
             Ordering::Greater,

@@ -72,6 +72,9 @@ pub struct MemberView {
 /// Members that are connected to each other as a rule: in a larger swarm a word goes through others.
 const NEIGHBOURS: u64 = 16;
 
+/// In milliseconds.
+const DAY: u64 = 24 * 3600 * 1000;
+
 /// How late the time may be that is kept of when a member was heard of, in milliseconds.
 const NOTE_INTERVAL: u64 = 3600 * 1000;
 
@@ -268,6 +271,8 @@ impl Members {
             member.kept
                 && member.liveness == Liveness::Down
                 && heard_at.saturating_add(millis) <= now.wall
+                // A wall clock may jump: it is down for a day at least, as this peer has seen itself.
+                && member.turns_at.saturating_add(millis.min(DAY)) <= now.monotonic
         };
         let silent = self.members.iter().filter(|(_, member)| is_silent(member));
         silent.map(|(peer, _)| peer.clone()).collect()
@@ -313,6 +318,10 @@ impl Members {
         let is_due = now.wall.abs_diff(member.noted_at) >= NOTE_INTERVAL;
         let to_be_kept = stays != member.kept || (stays && is_due);
         member.kept = stays;
+        if !stays {
+            // It may come back with less: nothing is kept of it on disk either.
+            member.have = None;
+        }
         if to_be_kept {
             member.noted_at = now.wall;
         }

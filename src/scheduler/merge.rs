@@ -31,24 +31,29 @@ impl P2PWorkflowScheduler {
             return;
         }
         self.follow_vector(&record.dot);
+        if self.replication.is_some()
+            && self.has_forgotten(&record.spec.task_id, record.born(), &record.dot)
+        {
+            return;
+        }
         match self.end_to_forget(now, &record) {
             Some(key) if self.table.get(key).is_some() => self.leave_nothing(now, key),
-            Some(key) => self.drop_tombstone(key),
+            Some(key) => self.drop_tombstone(now, key),
             None => {}
         }
         match self.table.key_of(&record.spec.task_id) {
             None => {
                 if let Some((buried, tombstone)) = self.table.tombstones.find(&record.spec.task_id)
                 {
-                    let Standing { class, dot, digest, .. } = tombstone.standing.clone();
+                    let Standing { class, dot, .. } = tombstone.standing.clone();
                     if tombstone.order(&record) == Ordering::Greater {
-                        if record.class == Class::Live && record.standing().digest != digest {
+                        if record.class == Class::Live && *record.born() != tombstone.born {
                             self.tell_end_again(now, buried);
                         }
                         return;
                     }
                     self.count_out(class, &dot);
-                    self.drop_tombstone(buried);
+                    self.drop_tombstone(now, buried);
                 }
                 let key = self.table.next_key();
                 self.keep(key, &record, Some(payload), result);
@@ -120,6 +125,7 @@ impl P2PWorkflowScheduler {
     /// submitted once more: peers forget one after the other, and who forgot it first takes the new
     /// submission in.
     pub(super) fn end_to_forget(&self, now: Now, record: &Record) -> Option<u64> {
+        self.replication.as_ref()?;
         let id = &record.spec.task_id;
         let (key, dot) = if let Some(key) = self.table.key_of(id) {
             let known = &self.table.entry(key).record;
@@ -129,8 +135,7 @@ impl P2PWorkflowScheduler {
             is_over.then_some((key, &known.dot))?
         } else {
             let (key, known) = self.table.tombstones.find(id)?;
-            let is_over = known.standing.digest != record.standing().digest
-                && known.order(record) == Ordering::Greater;
+            let is_over = known.born != *record.born() && known.order(record) == Ordering::Greater;
             is_over.then_some((key, known.dot()))?
         };
         self.is_lacked_by_nobody(id, dot).then_some(key)
@@ -142,15 +147,18 @@ impl P2PWorkflowScheduler {
     /// Who forgot it has seen its write, and would never be sent it again: each would keep to its own
     /// record, until an audit with a peer that forgot it as well drops the new submission.
     fn tell_end_again(&mut self, now: Now, key: u64) {
+        if self.replication.is_none() {
+            return;
+        }
         let pushed = self.set_pushed(Pushed::Anybody);
         let dot = self.next_dot();
         if let Some(tombstone) = self.table.tombstones.get(key) {
-            let standing = Standing { dot, ..tombstone.standing.clone() };
-            self.write_tombstone_again(key, standing);
+            let mut again = tombstone.clone();
+            again.standing = Standing { rev: again.standing.rev + 1, dot, ..again.standing };
+            self.write_tombstone_again(key, again);
         } else {
-            let record = Record { dot, ..self.table.entry(key).record.clone() };
-            self.keep(key, &record, None, None);
-            self.replace(now, key, record);
+            let known = self.table.entry(key).record.clone();
+            self.put(now, key, Record { rev: known.rev + 1, dot, ..known }, None);
         }
         self.set_pushed(pushed);
     }
@@ -159,7 +167,7 @@ impl P2PWorkflowScheduler {
     pub(super) fn note_conflict(&mut self, key: u64, record: Record, payload: Option<Arc<str>>) {
         if self.lost_specs.insert((key, record.spec.hash)) {
             self.conflicts += 1;
-            self.changes.conflicts.push(Conflict { record, payload });
+            self.changes.conflicts.push(Conflict { key, record, payload });
         }
     }
 
@@ -262,8 +270,7 @@ impl P2PWorkflowScheduler {
 
 /// Whether they stand for two submissions under one id: each has a stamp of its own.
 fn is_another_submission(record: &Record, known: &Record) -> bool {
-    let stamp = |record: &Record| (record.spec.head, record.spec.created_at);
-    stamp(record) != stamp(known)
+    record.born() != known.born()
 }
 
 /// The run that the loser of a merge stands for, if the winner stands for another of its own.

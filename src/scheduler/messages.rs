@@ -250,8 +250,7 @@ pub(super) fn size_without_texts(record: &Record) -> usize {
     let names = spec.task_id.len() + spec.workflow_id.len() + spec.name.len();
     let said = record.outcome.iter().flat_map(|outcome| [&outcome.error, &outcome.note]);
     let said: usize = said.flatten().map(|text| text.len()).sum();
-    let more = record.more.iter().flat_map(|more| more.iter());
-    let more: usize = more.map(|(name, value)| name.len() + value.len() + 8).sum();
+    let more: usize = record.more().map(|(name, value)| name.len() + value.len() + 8).sum();
     400 + names + lists + said + more
 }
 

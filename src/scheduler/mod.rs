@@ -72,7 +72,7 @@ pub use ownership::{
     Candidates, Distance, HammingDistanceError, calculate_hamming_distance, combined_hash,
     task_hash, tie,
 };
-pub use record::{Body, Class, Dot, Lease, More, Outcome, Phase, Record, Spec, Standing};
+pub use record::{Body, Class, Dot, Lease, More, Outcome, Phase, Record, Rest, Spec, Standing};
 pub use refused::Refused;
 pub use rejection::Rejection;
 pub use replication::Run;

@@ -28,7 +28,7 @@ use super::limits::MAX_HELD_COUNTERS;
 use super::machine::{P2PWorkflowScheduler, STEP};
 use super::messages::{Content, Held, Outgoing};
 use super::push::some_of;
-use super::record::{Dot, Record, Standing};
+use super::record::{Dot, Record};
 use super::refused::{Refused, is_name};
 use super::table::{Entry, Outlook};
 use super::tombstones::Tombstone;
@@ -86,7 +86,7 @@ impl P2PWorkflowScheduler {
             self.pruning.stage = match std::mem::take(&mut self.pruning.stage) {
                 Stage::Waiting => return,
                 Stage::Strip(state, from) => self.strip_some(now, state, from, &mut left),
-                Stage::Drop(from, held_by_all) => self.drop_some(from, held_by_all, &mut left),
+                Stage::Drop(from, held_by_all) => self.drop_some(now, from, held_by_all, &mut left),
             };
         }
     }
@@ -99,7 +99,7 @@ impl P2PWorkflowScheduler {
             if self.retention_is_over(now, record)
                 && !self.table.is_waited_for(&record.spec.task_id)
             {
-                self.strip(*key);
+                self.strip(now, *key);
             }
         }
         match (keys.last(), state) {
@@ -112,7 +112,13 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    fn drop_some(&mut self, from: u64, held_by_all: Option<Vector>, left: &mut usize) -> Stage {
+    fn drop_some(
+        &mut self,
+        now: Now,
+        from: u64,
+        held_by_all: Option<Vector>,
+        left: &mut usize,
+    ) -> Stage {
         if let Some(vector) = held_by_all {
             let keys: Vec<u64> = self.table.tombstones.keys_from(from).take(*left).collect();
             *left -= keys.len();
@@ -122,7 +128,7 @@ impl P2PWorkflowScheduler {
                 };
                 let gone = self.table.tombstones.get(*key).filter(is_held);
                 if gone.is_some_and(|it| !self.table.is_waited_for(&it.task_id)) {
-                    self.drop_tombstone(*key);
+                    self.drop_tombstone(now, *key);
                 }
             }
             if let Some(last) = keys.last().filter(|_| *left == 0) {
@@ -149,10 +155,18 @@ impl P2PWorkflowScheduler {
             && !self.table.is_waited_for(id)
     }
 
+    /// Whether a task that comes in is one that this peer has forgotten: it has seen how the task was
+    /// submitted, and does not hold it. So it does not take the task in again, whoever brought it back
+    /// to life, and tells that peer with the next audit.
+    pub(super) fn has_forgotten(&self, id: &str, born: &Dot, dot: &Dot) -> bool {
+        let is_known = self.table.key_of(id).is_some() || self.table.tombstones.find(id).is_some();
+        !is_known && born != dot && !self.is_new(born)
+    }
+
     /// Leaves nothing of a task but its tombstone.
-    fn strip(&mut self, key: u64) {
+    fn strip(&mut self, now: Now, key: u64) {
         let tombstone = Tombstone::of(&self.table.entry(key).record);
-        self.take_out(key);
+        self.take_out(now, key);
         self.bury(key, tombstone);
     }
 
@@ -162,37 +176,43 @@ impl P2PWorkflowScheduler {
     }
 
     /// Names a tombstone by another write.
-    pub(super) fn write_tombstone_again(&mut self, key: u64, standing: Standing) {
-        let Some(Tombstone { task_id, standing: before }) = self.table.tombstones.get(key).cloned()
-        else {
-            return;
-        };
-        self.count_out(before.class, &before.dot);
-        self.count_in(standing.class, &standing.dot);
-        self.bury(key, Tombstone { task_id, standing });
+    pub(super) fn write_tombstone_again(&mut self, key: u64, tombstone: Tombstone) {
+        let Some(before) = self.table.tombstones.get(key).cloned() else { return };
+        self.count_out(before.standing.class, before.dot());
+        self.count_in(tombstone.standing.class, tombstone.dot());
+        self.bury(key, tombstone);
         if let Some(replication) = &mut self.replication {
             replication.order.changed(key);
         }
     }
 
     /// Takes a task out of the table, and out of what is shown.
-    pub(super) fn take_out(&mut self, key: u64) -> Entry {
+    fn take_out(&mut self, now: Now, key: u64) -> Entry {
         self.leave_queue(key);
+        let was_cyclic = self.table.cyclic.contains(&key);
         let entry = self.table.remove(key, &self.peer);
+        if was_cyclic {
+            // The others may be on no cycle any more.
+            let marked_anew = self.table.find_cycles_again();
+            self.gathered.tasks.extend(&marked_anew);
+            marked_anew.into_iter().for_each(|key| self.settle(now, key));
+        }
         self.gathered.left.push(entry.record.spec.workflow_id.clone());
         self.gathered.gone.push(entry.record.spec.task_id.clone());
         entry
     }
 
-    /// Leaves nothing at all.
-    pub(super) fn drop_tombstone(&mut self, key: u64) {
-        self.table.tombstones.remove(key);
+    /// Leaves nothing at all: for those that waited for the task it is one that may still come.
+    pub(super) fn drop_tombstone(&mut self, now: Now, key: u64) {
+        let Some(tombstone) = self.table.tombstones.remove(key) else { return };
         self.left_nothing(key);
+        let before = Outlook::from(tombstone.state());
+        self.tell_waiting(now, &tombstone.task_id, before, Outlook::Open);
     }
 
     /// Leaves nothing of a task, as if it had never been.
     pub(super) fn leave_nothing(&mut self, now: Now, key: u64) {
-        let entry = self.take_out(key);
+        let entry = self.take_out(now, key);
         self.count_out(entry.record.class, &entry.record.dot);
         self.left_nothing(key);
         let before = Outlook::from(entry.state);
@@ -295,6 +315,9 @@ impl P2PWorkflowScheduler {
             return;
         }
         self.follow_vector(tombstone.dot());
+        if self.has_forgotten(&tombstone.task_id, &tombstone.born, tombstone.dot()) {
+            return;
+        }
         let id = tombstone.task_id.clone();
         let known = self.table.tombstones.find(&id).map(|(key, it)| (key, it.standing.clone()));
         let (key, before) = if let Some((key, standing)) = known {
@@ -305,11 +328,12 @@ impl P2PWorkflowScheduler {
             (key, Outlook::from(tombstone.state()))
         } else if let Some(key) = self.table.key_of(&id) {
             let entry = self.table.entry(key);
-            if tombstone.order(&entry.record).is_lt() {
+            // The same, whole, stays for as long as this peer keeps it.
+            if tombstone.order(&entry.record).is_le() {
                 return;
             }
             let before = Outlook::from(entry.state);
-            let record = self.take_out(key).record;
+            let record = self.take_out(now, key).record;
             self.count_out(record.class, &record.dot);
             if record.spec.hash != tombstone.spec_hash() {
                 self.note_conflict(key, record, None);

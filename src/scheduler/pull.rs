@@ -73,7 +73,8 @@ impl P2PWorkflowScheduler {
         let id = PullId { run: replication.nonce, number: replication.pulls };
         // Where pulls do not help, something else is wrong than what they mend.
         let remote = &replication.connected[&peer];
-        let audit = audit || remote.pulls_in_vain >= PULLS_BEFORE_AUDIT;
+        let enough = if any { 1 } else { PULLS_BEFORE_AUDIT };
+        let audit = audit || remote.pulls_in_vain >= enough;
         let after = replication.cursors.get(&peer).filter(|_| !audit).copied();
         let have = Arc::new(self.have.clone());
         let listed = audit.then(BTreeSet::new);
@@ -96,10 +97,14 @@ impl P2PWorkflowScheduler {
         replication.outgoing.push(Outgoing { is_next_page: pull.has_begun, ..outgoing });
     }
 
-    /// Ends the pull, whether or not it reached its end.
+    /// Ends the pull, whether or not it reached its end. A peer whose pull failed is asked before
+    /// others no longer: it may fail again.
     pub(super) fn end_pull(&mut self, now: Now) {
         if let Some(replication) = &mut self.replication {
-            replication.pull = None;
+            let failed = replication.pull.take().map(|pull| pull.peer);
+            if let Some(remote) = failed.and_then(|peer| replication.connected.get_mut(&peer)) {
+                remote.wants_pull = false;
+            }
             self.plan_pull(now);
         }
     }
@@ -196,21 +201,31 @@ impl P2PWorkflowScheduler {
         let pull = self.replication.as_mut().and_then(|replication| replication.pull.take());
         let listed = pull.and_then(|pull| pull.listed);
         self.members.holds(from, &have);
-        self.pulled(now, &have, listed.as_ref());
+        if let Some(listed) = &listed {
+            self.audited(now, &have, listed);
+        }
         let mut theirs = MerkleClock::new(&**from);
         theirs.merge(&last.clock);
         self.members.set_clock_order(from, theirs.compare(&self.clock));
         self.merge_clock(&last.clock);
         self.end_pull(now);
-        let roots = self.roots();
+        let (roots, is_settling) = (self.roots(), self.is_settling());
         let Some(replication) = &mut self.replication else { return };
+        let mut in_vain = false;
         if let Some(remote) = replication.connected.get_mut(from) {
             remote.wants_pull = false;
-            let in_vain = remote
+            in_vain = remote
                 .roots
                 .is_some_and(|theirs| theirs.have == roots.have && theirs.records != roots.records);
             remote.pulls_in_vain = if in_vain { remote.pulls_in_vain + 1 } else { 0 };
         }
+        if in_vain && is_settling {
+            // It may hold what the others have forgotten: the next one tells.
+            replication.next_pull = now.monotonic;
+        } else if is_settling {
+            self.settled();
+        }
+        let Some(replication) = &mut self.replication else { return };
         let mut others = replication.connected.values();
         if others.any(|remote| remote.wants_pull && remote.differs_from(roots)) {
             replication.next_pull = now.monotonic;

@@ -226,6 +226,16 @@ pub struct Outcome {
     pub note: Option<Box<str>>,
 }
 
+/// What a record carries that a new one does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// See [`Record::born`]; `None` for a record that is still the first of its task.
+    pub born: Option<Dot>,
+    /// What a later version of this program wrote and this one does not know.
+    #[serde(default)]
+    pub more: More,
+}
+
 /// Optional fields by name, each a JSON text, that are kept and passed on as they came: the place for
 /// what later versions add to a record. A version that knows a field still writes it here, so that
 /// all compute the same order.
@@ -257,9 +267,9 @@ pub struct Record {
     pub lease: Option<Arc<Lease>>,
     /// What the last attempt left behind.
     pub outcome: Option<Arc<Outcome>>,
-    /// What a later version of this program wrote and this one does not know.
+    /// What it carries since it changed, or a later version wrote to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub more: Option<Arc<More>>,
+    pub rest: Option<Arc<Rest>>,
     /// The write that made this record.
     pub dot: Dot,
 }
@@ -329,6 +339,27 @@ impl Record {
         }
     }
 
+    /// The write by which the task was submitted. Whoever has seen it, and does not hold the task, has
+    /// forgotten it.
+    #[must_use]
+    pub fn born(&self) -> &Dot {
+        self.rest.as_ref().and_then(|rest| rest.born.as_ref()).unwrap_or(&self.dot)
+    }
+
+    /// Says by which write its task was submitted, as a record says that replaces the one of that write.
+    pub(super) fn keep_born(&mut self, before: &Self) {
+        if self.rest.as_ref().is_none_or(|rest| rest.born.is_none()) {
+            let rest = self.rest.get_or_insert_default();
+            Arc::make_mut(rest).born = Some(before.born().clone());
+        }
+    }
+
+    /// What later versions wrote.
+    pub(super) fn more(&self) -> impl Iterator<Item = (&str, &str)> {
+        let more = self.rest.iter().flat_map(|rest| &rest.more);
+        more.map(|(name, value)| (&**name, &**value))
+    }
+
     /// When it ended, in milliseconds since the Unix epoch; `None` while it is live.
     #[must_use]
     pub fn ended_at(&self) -> Option<u64> {
@@ -368,7 +399,10 @@ impl Record {
         for text in [&outcome.error, &outcome.note] {
             bytes.number(u64::from(text.is_some())).text(text.as_deref().unwrap_or_default());
         }
-        for (name, value) in self.more.iter().flat_map(|more| more.iter()) {
+        if let Some(Dot { actor, counter }) = self.rest.as_ref().and_then(|it| it.born.as_ref()) {
+            bytes.text(actor).number(*counter);
+        }
+        for (name, value) in self.more() {
             bytes.text(name).text(value);
         }
         bytes.finish()

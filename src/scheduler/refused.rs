@@ -85,8 +85,10 @@ impl P2PWorkflowScheduler {
         }
         for carried in records {
             carried.check().map_err(|error| Refused::record(&carried.record, error))?;
-            let lease = carried.record.lease.as_ref().map(|lease| &lease.dot);
-            for Dot { actor, counter } in [Some(&carried.record.dot), lease].into_iter().flatten() {
+            let record = &carried.record;
+            let lease = record.lease.as_ref().map(|lease| &lease.dot);
+            let dots = [Some(&record.dot), Some(record.born()), lease];
+            for Dot { actor, counter } in dots.into_iter().flatten() {
                 self.check_own(actor, *counter)?;
             }
         }

@@ -250,7 +250,7 @@ impl P2PWorkflowScheduler {
         self.replication = None;
         let others: Vec<Arc<str>> = self.members.swarm().cloned().collect();
         others.iter().for_each(|peer| self.forget(now, peer));
-        self.pulled(now, &BTreeMap::new(), None);
+        self.settled();
     }
 
     /// Says to all connected peers that this one leaves for good. Nothing else follows in this run.
@@ -468,6 +468,7 @@ impl P2PWorkflowScheduler {
             if peer == self.peer {
                 self.refute(beat);
             } else if self.members.knows(&peer) || self.members.known() < MAX_CLOCK_ENTRIES as u64 {
+                self.doubt_if_forgotten(now, self.members.heard_at(&peer));
                 self.heartbeat(now, &peer, beat);
             }
         }

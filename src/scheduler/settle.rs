@@ -57,7 +57,7 @@ impl P2PWorkflowScheduler {
 
     /// Counts a task's new outlook at those that depend on it, and returns them.
     fn tell_dependents(&mut self, id: &str, outlooks: (Outlook, Outlook)) -> Vec<u64> {
-        let mut dependents = self.table.dependents_of(id).to_vec();
+        let mut dependents: Vec<u64> = self.table.dependents_of(id).collect();
         for dependent in &dependents {
             self.table.entry_mut(*dependent).count_dependency(outlooks.0, outlooks.1);
         }

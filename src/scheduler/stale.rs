@@ -81,7 +81,7 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    fn settled(&mut self) {
+    pub(super) fn settled(&mut self) {
         self.stale.settling_until = None;
         self.became_ready |= self.ready.len() > 0;
     }
@@ -129,23 +129,18 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    /// A pull is through, and so all that the responder held at its end is here.
-    pub(super) fn pulled(
+    /// An audit is through: the peer with this vector holds what is listed, and no more.
+    pub(super) fn audited(
         &mut self,
         now: Now,
         have: &BTreeMap<Arc<str>, u64>,
-        listed: Option<&BTreeSet<u64>>,
+        listed: &BTreeSet<u64>,
     ) {
-        if let Some(listed) = listed {
-            self.drop_what_is_gone(now, have, listed);
-            if self.stale.doubtful {
-                self.stale.doubtful = false;
-                self.changes.doubtful = Some(false);
-                self.became_ready |= self.ready.len() > 0;
-            }
-        }
-        if self.is_settling() {
-            self.settled();
+        self.drop_what_is_gone(now, have, listed);
+        if self.stale.doubtful {
+            self.stale.doubtful = false;
+            self.changes.doubtful = Some(false);
+            self.became_ready |= self.ready.len() > 0;
         }
     }
 
@@ -172,6 +167,6 @@ impl P2PWorkflowScheduler {
             })
         };
         let gone: Vec<u64> = self.table.tombstones.keys_from(0).filter(is_gone).collect();
-        gone.into_iter().for_each(|key| self.drop_tombstone(key));
+        gone.into_iter().for_each(|key| self.drop_tombstone(now, key));
     }
 }

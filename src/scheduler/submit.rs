@@ -85,7 +85,7 @@ impl P2PWorkflowScheduler {
             not_before: if spec.delay == 0 { 0 } else { now.wall.saturating_add(spec.delay) },
             lease: None,
             outcome: None,
-            more: None,
+            rest: None,
             dot: self.next_dot(),
             spec: Arc::new(spec),
         };
@@ -104,8 +104,8 @@ impl P2PWorkflowScheduler {
         self.gathered.tasks.push(key);
         self.index_lease(now, key);
         self.table.count_dependencies(key);
-        let mut dependents = self.table.dependents_of(&id).to_vec();
-        dependents.retain(|dependent| *dependent != key);
+        let dependents = self.table.dependents_of(&id).filter(|dependent| *dependent != key);
+        let dependents: Vec<u64> = dependents.collect();
         for dependent in dependents {
             // An unknown dependency counted as open until now.
             self.table.entry_mut(dependent).count_dependency(Outlook::Open, outlook);

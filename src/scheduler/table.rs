@@ -115,8 +115,8 @@ impl From<State> for Outlook {
 /// The tasks that belong together.
 #[derive(Debug, Default)]
 pub(crate) struct Workflow {
-    /// In the order of arrival.
-    pub(crate) tasks: Vec<u64>,
+    /// In the order of arrival; the first to come are the first to go.
+    pub(crate) tasks: VecDeque<u64>,
     /// How many stand where, in the order of [`State::ALL`].
     pub(crate) counts: [u32; 6],
 }
@@ -131,7 +131,7 @@ pub(crate) struct Table {
     /// What is left of tasks that ended long ago.
     pub(crate) tombstones: Tombstones,
     /// Which tasks name an id in `depends_on`, also an id that is not known.
-    dependents: BTreeMap<Arc<str>, Vec<u64>>,
+    dependents: BTreeMap<Arc<str>, VecDeque<u64>>,
     /// Tasks that wait for themselves through others. Submissions cannot make such a task; merges
     /// can.
     pub(crate) cyclic: BTreeSet<u64>,
@@ -243,7 +243,7 @@ impl Table {
     pub(crate) fn unindex_spec(&mut self, key: u64) {
         let (spec, state) = (self.entry(key).record.spec.clone(), self.entry(key).state);
         if let Some(workflow) = self.workflows.get_mut(&spec.workflow_id) {
-            workflow.tasks.retain(|other| *other != key);
+            remove_sorted(&mut workflow.tasks, key);
             workflow.counts[state as usize] -= 1;
             if workflow.tasks.is_empty() {
                 self.workflows.remove(&spec.workflow_id);
@@ -253,7 +253,7 @@ impl Table {
         }
         for id in &spec.depends_on {
             if let btree_map::Entry::Occupied(mut tasks) = self.dependents.entry(id.clone()) {
-                tasks.get_mut().retain(|other| *other != key);
+                remove_sorted(tasks.get_mut(), key);
                 if tasks.get().is_empty() {
                     tasks.remove();
                 }
@@ -267,13 +267,13 @@ impl Table {
     }
 
     /// The tasks that name `id` in `depends_on`.
-    pub(crate) fn dependents_of(&self, id: &str) -> &[u64] {
-        self.dependents.get(id).map_or(&[], Vec::as_slice)
+    pub(crate) fn dependents_of(&self, id: &str) -> impl Iterator<Item = u64> + use<'_> {
+        self.dependents.get(id).into_iter().flatten().copied()
     }
 
     /// Whether a task that has not ended waits for `id`.
     pub(crate) fn is_waited_for(&self, id: &str) -> bool {
-        let mut waiting = self.dependents_of(id).iter().map(|key| self.entry(*key).record.class);
+        let mut waiting = self.dependents_of(id).map(|key| self.entry(key).record.class);
         waiting.any(|class| class == Class::Live)
     }
 
@@ -409,9 +409,16 @@ fn starting_with<'t, T>(
 }
 
 /// Enters a key among others that rise, where it mostly comes last.
-fn insert_sorted(keys: &mut Vec<u64>, key: u64) {
+fn insert_sorted(keys: &mut VecDeque<u64>, key: u64) {
     let place = keys.partition_point(|other| *other <= key);
     keys.insert(place, key);
+}
+
+/// Takes a key out, which mostly comes first: it costs the way to the nearer end.
+fn remove_sorted(keys: &mut VecDeque<u64>, key: u64) {
+    if let Ok(place) = keys.binary_search(&key) {
+        keys.remove(place);
+    }
 }
 
 #[cfg(test)]

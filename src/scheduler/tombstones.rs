@@ -18,13 +18,16 @@ use super::record::{Class, Dot, Record, Standing};
 pub struct Tombstone {
     /// The task's id.
     pub task_id: Arc<str>,
+    /// See [`Record::born`].
+    pub born: Dot,
     /// Where its record stood.
     pub standing: Standing,
 }
 
 impl Tombstone {
     pub(super) fn of(record: &Record) -> Self {
-        Tombstone { task_id: record.spec.task_id.clone(), standing: record.standing() }
+        let (task_id, born) = (record.spec.task_id.clone(), record.born().clone());
+        Tombstone { task_id, born, standing: record.standing() }
     }
 
     /// Compares it with a record of the same task.
@@ -87,9 +90,9 @@ impl Tombstones {
         self.by_key.insert(key, tombstone);
     }
 
-    pub(crate) fn remove(&mut self, key: u64) {
-        if let Some(tombstone) = self.by_key.remove(&key) {
-            self.by_id.remove(&tombstone.task_id);
-        }
+    pub(crate) fn remove(&mut self, key: u64) -> Option<Tombstone> {
+        let tombstone = self.by_key.remove(&key)?;
+        self.by_id.remove(&tombstone.task_id);
+        Some(tombstone)
     }
 }

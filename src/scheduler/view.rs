@@ -61,9 +61,11 @@ impl P2PWorkflowScheduler {
             }
             (None, Some(workflow_id), _) => {
                 let workflow = self.table.workflow(workflow_id);
-                let tasks = workflow.map_or(&[][..], |workflow| &workflow.tasks);
-                let first = tasks.partition_point(|key| *key < from);
-                Box::new(tasks[first..].iter().copied())
+                let tasks = workflow.into_iter().flat_map(move |workflow| {
+                    let first = workflow.tasks.partition_point(|key| *key < from);
+                    workflow.tasks.range(first..).copied()
+                });
+                Box::new(tasks)
             }
             (None, None, Some(state)) => Box::new(self.table.in_state(*state).from(from)),
             (None, None, None) => Box::new(self.table.keys_after(filter.after)),

@@ -14,7 +14,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Statement, params};
 
 use crate::scheduler::{
-    Body, Class, Dot, Hash256, KeptTask, Lease, More, Outcome, Phase, Record, Spec, Standing,
+    Body, Class, Dot, Hash256, KeptTask, Lease, More, Outcome, Phase, Record, Rest, Spec, Standing,
     State, TagSet, Tombstone,
 };
 
@@ -41,7 +41,7 @@ impl Has {
     const RESULT: u8 = 1 << 4;
     const ERROR: u8 = 1 << 5;
     const NOTE: u8 = 1 << 6;
-    const MORE: u8 = 1 << 7;
+    const REST: u8 = 1 << 7;
 
     fn of(record: &Record) -> u8 {
         let outcome = record.outcome.as_deref();
@@ -53,7 +53,7 @@ impl Has {
             (Self::RESULT, outcome.is_some_and(|it| it.result.is_some())),
             (Self::ERROR, outcome.is_some_and(|it| it.error.is_some())),
             (Self::NOTE, outcome.is_some_and(|it| it.note.is_some())),
-            (Self::MORE, record.more.is_some()),
+            (Self::REST, record.rest.is_some()),
         ]
         .into_iter()
         .filter(|&(_, has)| has)
@@ -171,15 +171,22 @@ impl<'a> Packer<'a> {
         if let Some(result) = record.outcome.as_ref().and_then(|outcome| outcome.result) {
             self.body(result);
         }
-        if let Some(more) = &record.more {
-            // What this version does not know of comes last, as JSON, to the end.
-            self.bytes.extend(serde_json::json!(**more).to_string().bytes());
+        if let Some(rest) = &record.rest {
+            self.bytes.push(u8::from(rest.born.is_some()));
+            if let Some(born) = &rest.born {
+                self.dot(born)?;
+            }
+            if !rest.more.is_empty() {
+                // What this version does not know of comes last, as JSON, to the end.
+                self.bytes.extend(serde_json::json!(rest.more).to_string().bytes());
+            }
         }
         Ok(&self.bytes)
     }
 
     /// Makes the column `standing` of a tombstone: a version byte, class and phase, then as above.
-    pub(super) fn pack_standing(&mut self, standing: &Standing) -> rusqlite::Result<&[u8]> {
+    pub(super) fn pack_tombstone(&mut self, tombstone: &Tombstone) -> rusqlite::Result<&[u8]> {
+        let standing = &tombstone.standing;
         self.bytes.clear();
         self.bytes.extend([VERSION, standing.class as u8, standing.phase as u8]);
         for number in [standing.epoch, standing.tie, standing.rev] {
@@ -188,6 +195,7 @@ impl<'a> Packer<'a> {
         self.hash(&standing.spec_hash);
         self.hash(&standing.digest);
         self.dot(&standing.dot)?;
+        self.dot(&tombstone.born)?;
         Ok(&self.bytes)
     }
 
@@ -271,9 +279,9 @@ pub(super) fn read(
             note: optional_text(row, 10, has & Has::NOTE)?,
         })),
     };
-    let more = match has & Has::MORE {
+    let rest = match has & Has::REST {
         0 => None,
-        _ => Some(Arc::new(packed.more()?)),
+        _ => Some(Arc::new(packed.rest()?)),
     };
     let record = Record {
         spec: Arc::new(spec),
@@ -287,7 +295,7 @@ pub(super) fn read(
         not_before,
         lease,
         outcome,
-        more,
+        rest,
         dot,
     };
     Ok(KeptTask { key: unsigned(row, 0).map_err(|_| "its key is negative")?, record, leases_here })
@@ -313,8 +321,9 @@ pub(super) fn read_tombstone(
         digest: packed.hash()?,
         dot: packed.dot()?,
     };
+    let born = packed.dot()?;
     let key = unsigned(row, 0).map_err(|_| "its key is negative")?;
-    Ok((key, Tombstone { task_id: text(row, 1)?.into(), standing }))
+    Ok((key, Tombstone { task_id: text(row, 1)?.into(), born, standing }))
 }
 
 fn class(byte: u8) -> Result<Class, Damage> {
@@ -408,9 +417,17 @@ impl Unpacker<'_> {
         }
     }
 
-    fn more(&mut self) -> Result<More, Damage> {
-        let text = std::mem::take(&mut self.bytes);
-        serde_json::from_slice(text).map_err(|_| "what a later version wrote is not JSON")
+    fn rest(&mut self) -> Result<Rest, Damage> {
+        let born = match self.byte()? {
+            0 => None,
+            _ => Some(self.dot()?),
+        };
+        let more = match std::mem::take(&mut self.bytes) {
+            [] => More::default(),
+            text => serde_json::from_slice(text)
+                .map_err(|_| "what a later version wrote is not JSON")?,
+        };
+        Ok(Rest { born, more })
     }
 
     fn dot(&mut self) -> Result<Dot, Damage> {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::scheduler::{
     Body, Burial, Changes, Class, Conflict, Dot, Duplicate, Hash256, Heard, KeptTask, Lease,
-    Outcome, Phase, Record, Spec, Standing, TagSet, TaskChange, Tombstone, WorkflowTag,
+    Outcome, Phase, Record, Rest, Spec, Standing, TagSet, TaskChange, Tombstone, WorkflowTag,
 };
 
 use super::open::{FILE, beside, migrate};
@@ -66,7 +66,7 @@ fn record(task_id: &str) -> Record {
         not_before: 0,
         lease: None,
         outcome: None,
-        more: None,
+        rest: None,
         dot: dot("us/1", 1),
     }
 }
@@ -108,7 +108,10 @@ fn rich_record(task_id: &str, payload: &str, result: &str) -> Record {
             error: Some("line one\nline two".into()),
             note: Some("½ way".into()),
         })),
-        more: Some(Arc::new([("since_2".into(), r#"{"π": [3]}"#.into())].into())),
+        rest: Some(Arc::new(Rest {
+            born: Some(dot("us/1", 1 << 40)),
+            more: [("since_2".into(), r#"{"π": [3]}"#.into())].into(),
+        })),
         dot: dot("12D3KooWOther/a", 300),
     }
 }
@@ -188,7 +191,7 @@ fn every_field_of_a_record_comes_back() {
         ],
         clock: vec![("peer b".into(), 9), ("peer a".into(), 1 << 52)],
         have: vec![dot("12D3KooWOther/a", 300), dot("never seen/1", 4)],
-        conflicts: vec![Conflict { record: rich.clone(), payload: Some(payload.into()) }],
+        conflicts: vec![Conflict { key: 1, record: rich.clone(), payload: Some(payload.into()) }],
         duplicates: vec![Duplicate {
             task_id: "🦀/1".into(),
             peer: "p".into(),
@@ -230,6 +233,7 @@ fn what_is_left_of_a_task_comes_back_until_nothing_is() {
     let rich = rich_record("t", payload, result);
     let tombstone = Tombstone {
         task_id: "t".into(),
+        born: dot("never seen/2", 3),
         standing: Standing { class: Class::Completed, ..rich.standing() },
     };
     let submission =
@@ -804,23 +808,30 @@ fn a_backup_is_a_store_of_its_own_that_only_its_owner_may_read() {
 fn what_lost_against_a_task_is_read_by_its_id() {
     let folder = TempDir::new().unwrap();
     let mut store = open(folder.path());
-    let lost = Conflict { record: with_payload(record("t"), "[1]"), payload: Some("[1]".into()) };
+    // The text of the one that lost was here: on disk, and in the same batch.
+    let conflict = |key| Conflict { key, record: with_payload(record("t"), "[1]"), payload: None };
+    let lost = conflict(7);
+    let first = submitted(7, lost.record.clone(), Some("[1]"));
+    store.commit(&[tasks(vec![first.clone()])]).unwrap();
+    let winner = submitted(7, with_payload(record("t"), "[2]"), Some("[2]"));
+    let won = Changes { conflicts: vec![lost.clone()], ..tasks(vec![winner.clone()]) };
+    store.commit(&[won]).unwrap();
+    assert_eq!(store.reader().unwrap().payload(7).unwrap().as_deref(), Some("[2]"));
+    let again = |change: &TaskChange| TaskChange { key: 8, ..change.clone() };
+    let won = Changes { conflicts: vec![conflict(8)], ..tasks(vec![again(&winner)]) };
+    store.commit(&[tasks(vec![again(&first)]), won]).unwrap();
     let run =
         Duplicate { task_id: "t".into(), peer: "p".into(), worker: "w".into(), dot: dot("p/1", 2) };
-    let changes =
-        Changes { conflicts: vec![lost.clone()], duplicates: vec![run], ..Changes::default() };
-    store.commit(&[changes]).unwrap();
+    store.commit(&[Changes { duplicates: vec![run], ..Changes::default() }]).unwrap();
     let reader = store.reader().unwrap();
     let spec = &lost.record.spec;
-    assert_eq!(
-        reader.conflicts("t").unwrap(),
-        [LostSpec {
-            workflow_id: spec.workflow_id.to_string(),
-            name: spec.name.to_string(),
-            created_at: spec.created_at,
-            payload: Some("[1]".into()),
-        }]
-    );
+    let shown = LostSpec {
+        workflow_id: spec.workflow_id.to_string(),
+        name: spec.name.to_string(),
+        created_at: spec.created_at,
+        payload: Some("[1]".into()),
+    };
+    assert_eq!(reader.conflicts("t").unwrap(), [shown.clone(), shown]);
     assert_eq!(reader.duplicates("t").unwrap(), [LostRun { peer: "p".into(), worker: "w".into() }]);
     assert!(
         reader.conflicts("u").unwrap().is_empty() && reader.duplicates("u").unwrap().is_empty()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::scheduler::{
     Body, Burial, Changes, Class, Conflict, Dot, Duplicate, Hash256, Heard, TaskChange, Tombstone,
@@ -89,6 +89,10 @@ pub(super) fn batch(
 ) -> rusqlite::Result<()> {
     let all = coalesce(batch);
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    // Before the tasks, whose payloads take the place of those that lost.
+    for changes in batch {
+        conflicts(&transaction, actors, batch, &changes.conflicts)?;
+    }
     tasks(&transaction, actors, next_key, &all.tasks)?;
     burials(&transaction, actors, &all.buried)?;
     vectors(&transaction, actors, &all)?;
@@ -103,7 +107,6 @@ pub(super) fn batch(
         transaction.execute("UPDATE store SET epoch = ?1", [epoch])?;
     }
     for changes in batch {
-        conflicts(&transaction, actors, &changes.conflicts)?;
         duplicates(&transaction, &changes.duplicates)?;
     }
     transaction.commit()
@@ -195,16 +198,19 @@ fn burials(
                 let remove = "DELETE FROM tombstones WHERE key = ?1";
                 transaction.prepare_cached(remove)?.execute([id])?
             }
-            Some(Tombstone { task_id, standing }) => {
-                let state =
-                    if standing.class == Class::Completed { "completed" } else { "cancelled" };
-                let packed = packer.pack_standing(standing)?;
+            Some(tombstone) => {
+                let state = if tombstone.standing.class == Class::Completed {
+                    "completed"
+                } else {
+                    "cancelled"
+                };
+                let packed = packer.pack_tombstone(tombstone)?;
                 transaction
                     .prepare_cached(
                         "REPLACE INTO tombstones (key, task_id, state, standing) \
                          VALUES (?1, ?2, ?3, ?4)",
                     )?
-                    .execute(params![id, &**task_id, state, packed])?
+                    .execute(params![id, &*tombstone.task_id, state, packed])?
             }
         };
     }
@@ -252,6 +258,7 @@ fn vectors(
 fn conflicts(
     transaction: &Transaction<'_>,
     actors: &mut Actors,
+    batch: &[Changes],
     conflicts: &[Conflict],
 ) -> rusqlite::Result<()> {
     for conflict in conflicts {
@@ -261,10 +268,30 @@ fn conflicts(
         ))?;
         let mut packer = Packer::new(actors, transaction);
         let packed = packer.pack(&conflict.record, 0)?;
-        let payload = conflict.payload.as_deref();
+        let kept = lost_payload(transaction, batch, conflict)?;
+        let payload = conflict.payload.as_deref().or(kept.as_deref());
         row::write(&mut statement, None, &conflict.record, packed, Some(payload))?;
     }
     Ok(())
+}
+
+/// The payload of a spec that lost, where it was under the task's key: on disk, or on its way there in
+/// the same batch.
+fn lost_payload(
+    transaction: &Transaction<'_>,
+    batch: &[Changes],
+    conflict: &Conflict,
+) -> rusqlite::Result<Option<String>> {
+    let hash = conflict.record.spec.hash;
+    let lost = |task: &&TaskChange| task.key == conflict.key && task.record.spec.hash == hash;
+    let in_batch = batch.iter().flat_map(|changes| &changes.tasks).filter(lost);
+    if let Some(payload) = in_batch.filter_map(|task| task.payload.as_deref()).next() {
+        return Ok(Some(payload.to_owned()));
+    }
+    transaction
+        .prepare_cached("SELECT body FROM payloads WHERE task = ?1 AND hash = ?2")?
+        .query_row(params![row::integer(conflict.key), hash.to_bytes()], |row| row.get(0))
+        .optional()
 }
 
 fn duplicates(transaction: &Transaction<'_>, duplicates: &[Duplicate]) -> rusqlite::Result<()> {

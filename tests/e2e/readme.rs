@@ -108,7 +108,7 @@ fn every_command_and_code_that_it_lists_is_there() {
             "list" | "show" | "requeue" | "reprioritize" => &format!("p2p-workflow {cell}"),
             other => other,
         };
-        if ["mcp ", "p2p-workflow ", "swarm ", "node "]
+        if ["mcp ", "p2p-workflow ", "swarm ", "node ", "backup "]
             .iter()
             .any(|start| command.starts_with(start))
         {
@@ -151,4 +151,27 @@ fn codes() -> impl Iterator<Item = &'static str> {
 #[test]
 fn it_fits_on_a_few_screens() {
     assert!(repository("README.md").lines().count() <= 200);
+}
+
+#[test]
+fn the_commands_of_the_document_on_several_machines_are_there() {
+    let home = Home::new();
+    let document = repository("docs/swarm.md");
+    let lines = document.lines().filter_map(|line| line.strip_prefix("ipfs-accelerate "));
+    let quoted = document.split('`').skip(1).step_by(2);
+    let commands = ["swarm ", "node ", "p2p-workflow "];
+    let quoted = quoted.filter(|text| commands.iter().any(|start| text.starts_with(start)));
+    let mut count = 0;
+    for line in lines.chain(quoted) {
+        let words = line.split_whitespace();
+        // Lower case are the words of a command, and capitals stand for what people fill in.
+        let command =
+            words.take_while(|word| word.chars().all(|c| c.is_lowercase() || c == '-' || c == '2'));
+        let mut arguments: Vec<&str> = command.filter(|word| !word.starts_with("--")).collect();
+        arguments.retain(|word| !word.contains('.'));
+        arguments.push("--help");
+        assert_eq!(home.run(&arguments).code, 0, "{line}");
+        count += 1;
+    }
+    assert!(count >= 10, "{count}");
 }

@@ -54,7 +54,7 @@ fn any_record(dot: Dot) -> impl Strategy<Value = Record> {
             not_before,
             lease,
             outcome,
-            more: None,
+            rest: None,
             dot: dot.clone(),
         }
     })

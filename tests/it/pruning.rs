@@ -5,7 +5,7 @@ use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::scheduler::*;
 
 use crate::replication::{Net, name};
-use crate::support::{COMMAND_LINE, S, at, caller, done, state, task, task_after, timed};
+use crate::support::{COMMAND_LINE, S, at, caller, done, push, state, task, task_after, timed};
 
 const RETENTION: u64 = 100 * S;
 
@@ -378,4 +378,177 @@ fn run_at(net: &mut Net, p: usize, id: &str) {
     let claimed = scheduler.claim(now, &who, &timed(60 * S)).unwrap();
     scheduler.mark(now, &who, id, done(), Some(claimed.fence)).unwrap();
     net.take_out(p, None);
+}
+
+/// The task that ended was on a cycle where it was not known to have ended. It was taken out, and what
+/// waited for it there was shown as failed because of the cycle until the next start.
+#[test]
+fn a_tombstone_ends_a_cycle() {
+    let mut net = net(2);
+    net.cut(0, 1);
+    net.submit(1, task("b"));
+    run_at(&mut net, 1, "b");
+    net.pass(2 * RETENTION);
+    nudge(&mut net, 1);
+    assert!(net.peers[1].scheduler.show(at(net.now), "b").is_err(), "a tombstone is left");
+    net.submit(0, task_after("a", &["b"]));
+    let mut other = P2PWorkflowScheduler::new("other", "other/1", net.config, Box::new(|| 0));
+    other.submit(at(net.now), task_after("b", &["a"])).unwrap();
+    push(&mut net.peers[0].scheduler, at(net.now), &other.take_changes());
+    net.take_out(0, None);
+    assert_eq!(state(&net.peers[0].scheduler, at(net.now), "a"), State::Failed);
+    net.link(0, 1);
+    net.sync(30 * S);
+    for p in 0..2 {
+        assert_eq!(state(&net.peers[p].scheduler, at(net.now), "a"), State::Pending);
+    }
+}
+
+/// What was done after a task still counted it as completed when nothing was left of it. Once its id
+/// was used again, one was taken off a count that was 0: a panic, or a count of 65,535.
+#[test]
+fn an_id_that_others_waited_for_can_be_used_again() {
+    let mut net = net(1);
+    net.submit(0, task("first"));
+    run(&mut net, "first");
+    net.pass(60 * S);
+    net.submit(0, task_after("last", &["first"]));
+    run(&mut net, "last");
+    net.pass(60 * S);
+    nudge(&mut net, 0);
+    assert!(!remembers(&mut net, 0, "first"));
+    assert_eq!(state(&net.peers[0].scheduler, at(net.now), "last"), State::Completed);
+    net.submit(0, task("first"));
+    run(&mut net, "first");
+}
+
+/// The same, where another end of it than the one of which a tombstone is left is heard of.
+#[test]
+fn a_completion_overtakes_the_tombstone_of_a_cancellation_for_those_that_wait_too() {
+    let mut net = net(2);
+    net.submit(0, task("first"));
+    net.sync(10 * S);
+    net.cut(0, 1);
+    let cancel = Mark::Cancelled { error: None };
+    let who = caller(COMMAND_LINE);
+    net.peers[0].scheduler.mark(at(net.now), &who, "first", cancel, None).unwrap();
+    net.take_out(0, None);
+    net.pass(2 * RETENTION);
+    nudge(&mut net, 0);
+    assert!(net.peers[0].scheduler.show(at(net.now), "first").is_err(), "a tombstone is left");
+    net.submit(0, task_after("last", &["first"]));
+    assert_eq!(state(&net.peers[0].scheduler, at(net.now), "last"), State::Failed);
+    run_at(&mut net, 1, "first");
+    net.link(0, 1);
+    net.sync(30 * S);
+    for p in 0..2 {
+        assert_eq!(state(&net.peers[p].scheduler, at(net.now), "last"), State::Pending);
+    }
+}
+
+/// Two machines of three were put back from backups. Each took the other's word that nothing was
+/// missing, and the third took the task that they brought back to life for a new one.
+#[test]
+fn what_two_restored_stores_bring_back_to_life_spreads_no_further() {
+    let mut net = net(3);
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    let backups = [0, 1].map(|p| net.peers[p].disk.clone());
+    run(&mut net, "t");
+    net.pass(3 * RETENTION);
+    for (p, backup) in backups.into_iter().enumerate() {
+        net.peers[p].disk = backup.put_back();
+        net.cut(p, 2);
+    }
+    net.crash(0);
+    net.crash(1);
+    net.pass(60 * S);
+    for p in 0..2 {
+        let (now, who) = (at(net.now), caller(COMMAND_LINE));
+        // Whichever of them gives it out again.
+        net.peers[p].scheduler.claim(now, &who, &timed(600 * S)).ok();
+        net.take_out(p, None);
+    }
+    net.link_all();
+    net.sync(60 * S);
+    for p in 0..3 {
+        let shown = net.peers[p].scheduler.show(at(net.now), "t").unwrap_err();
+        assert_eq!(shown.code(), "task_not_found", "at {p}");
+    }
+}
+
+/// A swarm was split for longer than members are remembered, so that each half had given up the other.
+#[test]
+fn what_half_of_a_swarm_has_forgotten_stays_so_when_the_other_half_is_back() {
+    let mut net = net(4);
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    for (a, b) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+        net.cut(a, b);
+    }
+    run_between(&mut net, "t");
+    net.pass(22 * RETENTION);
+    net.link(0, 3);
+    net.pass(1500);
+    // The other half may give it out once more, and the first one does not take it in.
+    for p in 2..4 {
+        let (now, who) = (at(net.now), caller(COMMAND_LINE));
+        net.peers[p].scheduler.claim(now, &who, &timed(600 * S)).ok();
+        net.take_out(p, None);
+    }
+    net.link_all();
+    net.sync(60 * S);
+    for p in 0..4 {
+        let shown = net.peers[p].scheduler.show(at(net.now), "t").unwrap_err();
+        assert_eq!(shown.code(), "task_not_found", "at {p}");
+    }
+}
+
+/// The wall clock of one peer jumped months ahead while the other was away for a minute. It gave the
+/// other up, forgot the task that it had done, and then took it in again from the other.
+#[test]
+fn a_wall_clock_that_jumps_gives_nobody_up_and_brings_nothing_back_to_life() {
+    let mut net = net(2);
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    net.cut(0, 1);
+    run_at(&mut net, 0, "t");
+    let now = at(net.now);
+    for second in 0..5 {
+        let wall = now.wall + 30 * RETENTION + second * S;
+        let monotonic = now.monotonic + second * S;
+        net.peers[0].scheduler.advance(Now { wall, monotonic });
+    }
+    net.take_out(0, None);
+    net.pass(30 * S);
+    net.link(0, 1);
+    net.sync(30 * S);
+    for p in 0..2 {
+        let shown = net.peers[p].scheduler.show(at(net.now), "t").unwrap_err();
+        assert_eq!(shown.code(), "already_completed", "at {p}");
+    }
+}
+
+/// Nobody was told that a snapshot was put back, and its peer had written nothing since it was taken:
+/// so nothing gave that away.
+#[test]
+fn a_snapshot_that_nobody_tells_of_gives_out_nothing_that_was_forgotten() {
+    let mut net = net(2);
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    let snapshot = net.peers[1].disk.clone();
+    run_at(&mut net, 0, "t");
+    net.pass(3 * RETENTION);
+    net.cut(0, 1);
+    net.peers[1].disk = snapshot;
+    net.crash(1);
+    net.link(0, 1);
+    for _ in 0..60 {
+        net.pass(S / 5);
+        let (now, who) = (at(net.now), caller(COMMAND_LINE));
+        assert!(net.peers[1].scheduler.claim(now, &who, &timed(600 * S)).is_err());
+    }
+    net.sync(10 * S);
+    let shown = net.peers[1].scheduler.show(at(net.now), "t").unwrap_err();
+    assert_eq!(shown.code(), "task_not_found");
 }

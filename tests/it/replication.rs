@@ -554,6 +554,27 @@ fn a_page_whose_text_cannot_be_read_advances_nobody() {
     net.check();
 }
 
+/// A peer that could not read one of its texts was asked again and again before all others, since
+/// nothing but a pull that came to its end put it back in line.
+#[test]
+fn a_peer_whose_pulls_fail_does_not_keep_others_from_being_asked() {
+    let mut net = Net::new(0, 3);
+    net.config.push_fanout = 0; // all comes by pulls
+    net.add_peer();
+    net.submit(0, P2PTask { payload: Some("[1]".into()), ..task("unreadable") });
+    net.pass(S);
+    net.peers[0].texts.clear();
+    net.add_peer();
+    net.add_peer();
+    net.link(0, 2);
+    net.link(1, 2);
+    for step in 0..120 {
+        net.submit(1, task(&format!("task-{step}"))); // it is never quiet
+        net.pass(S);
+    }
+    assert!(net.peers[2].scheduler.show(at(net.now), "task-60").is_ok());
+}
+
 #[test]
 fn peers_in_sync_say_nothing_but_heartbeats() {
     let mut net = Net::new(3, 6);
@@ -883,8 +904,8 @@ fn what_a_later_version_adds_to_a_record_is_kept_and_passed_on() {
         clock: BTreeMap::new(),
     }))
     .unwrap();
-    message["content"]["Push"]["records"][0]["record"]["more"] =
-        serde_json::json!({"colour": "\"blue\""});
+    message["content"]["Push"]["records"][0]["record"]["rest"] =
+        serde_json::json!({"born": null, "more": {"colour": "\"blue\""}});
     message["content"]["Push"]["hint"] = Value::Bool(true);
     let later = name(7);
     net.peers[1].scheduler.connected(now, &later);
@@ -893,11 +914,12 @@ fn what_a_later_version_adds_to_a_record_is_kept_and_passed_on() {
     net.take_out(1, None);
     net.pass(S);
     net.crash(1);
-    let more = net.peers[1].disk.records()["t"].more.clone().expect("it is kept");
+    let more = net.peers[1].disk.records()["t"].rest.clone().expect("it is kept").more.clone();
     assert_eq!(&*more["colour"], "\"blue\"");
     let who = caller(COMMAND_LINE);
     net.pass(10 * S);
     let claimed = net.peers[1].scheduler.claim(at(net.now), &who, &timed(60 * S)).unwrap();
     let changed = net.peers[1].scheduler.take_changes().tasks.remove(0).record;
-    assert_eq!((&*claimed.task.task_id, changed.more), ("t", Some(more)), "and goes on with it");
+    let kept = &changed.rest.expect("there is more").more;
+    assert_eq!((&*claimed.task.task_id, kept), ("t", &more), "and goes on with it");
 }
