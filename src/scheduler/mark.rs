@@ -13,7 +13,7 @@ use super::limits::{
 use super::machine::P2PWorkflowScheduler;
 use super::record::{Body, Class, Lease, Outcome, Phase};
 use super::rejection::Rejection;
-use super::table::Waiting;
+use super::table::{Entry, Waiting};
 
 impl Mark {
     /// Checks every field against the limits.
@@ -157,9 +157,13 @@ impl P2PWorkflowScheduler {
         mark: &Mark,
         fence: Option<u64>,
     ) -> bool {
-        let record = &self.table.entry(key).record;
+        let entry = self.table.entry(key);
+        let record = &entry.record;
         let own = record.lease.as_ref().is_some_and(|lease| self.is_own(lease, caller))
-            && (fence.is_none() || fence == record.fence());
+            && match fence {
+                Some(fence) => Some(fence) == record.fence(),
+                None => !is_ambiguous(entry, caller),
+            };
         own && matches!(
             (record.class, record.phase, mark),
             (Class::Completed, _, Mark::Completed { .. })
@@ -207,7 +211,7 @@ impl P2PWorkflowScheduler {
             };
             return Err(Rejection::NotHolder { task_id, standing });
         }
-        if fence.is_none() && caller.shared && entry.leases_here > 1 {
+        if fence.is_none() && is_ambiguous(entry, caller) {
             return Err(limits::invalid(format!(
                 "task {task_id:?} was leased here {} times, so its fence is needed to tell which \
                  attempt this is. Give the fence that came with the task.",
@@ -306,4 +310,10 @@ impl P2PWorkflowScheduler {
             expires_at: self.expires_at(now, key),
         }
     }
+}
+
+/// Whether callers of this name may have had several leases of the task, so that only a fence tells
+/// which of them is meant.
+fn is_ambiguous(entry: &Entry, caller: &Caller) -> bool {
+    caller.shared && entry.leases_here > 1
 }

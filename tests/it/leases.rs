@@ -305,3 +305,21 @@ fn a_task_whose_workers_vanish_again_and_again_fails_in_the_end() {
     assert_eq!(view.state, State::Failed);
     assert!(view.error.unwrap().contains("went away"));
 }
+
+/// A command that had lost its lease said again, without its fence, that the task was complete,
+/// and was told that it had completed it: the lease by which it was completed was that of another
+/// command, which goes by the same name.
+#[test]
+fn a_command_without_a_fence_is_not_told_that_the_outcome_of_another_is_its_own() {
+    let mut s = scheduler("me");
+    let who = caller(COMMAND_LINE);
+    s.submit(at(0), task("t")).unwrap();
+    let first = s.claim(at(0), &who, &timed(60 * S)).unwrap();
+    s.mark(at(0), &who, "t", Mark::Released, Some(first.fence)).unwrap();
+    s.mark(at(0), &who, "t", Mark::Released, None).expect("there was one lease, so it is this one");
+    let second = s.claim(at(S), &who, &timed(60 * S)).unwrap();
+    s.mark(at(S), &who, "t", done(), Some(second.fence)).unwrap();
+    let of_the_first = s.mark(at(2 * S), &who, "t", done(), None);
+    assert!(matches!(of_the_first, Err(Rejection::AlreadyCompleted { .. })), "{of_the_first:?}");
+    s.mark(at(2 * S), &who, "t", done(), Some(second.fence)).expect("it says so again");
+}
