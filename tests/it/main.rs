@@ -11,6 +11,9 @@ mod original_defects;
 mod original_vectors;
 mod replication;
 mod shown;
+#[path = "../sim/mod.rs"]
+mod sim;
+mod simulation;
 mod support;
 mod transcripts;
 mod turns;

@@ -1,0 +1,281 @@
+//! What goes wrong, and how it comes right again.
+
+use super::events::Event;
+use super::scenario::Weather;
+use super::trace::What;
+use super::world::World;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The swarm falls into pieces that do not reach each other.
+    Partition,
+    /// A connection ends.
+    Break,
+    /// A peer's cable is pulled.
+    Unplug,
+    /// Messages of one peer to another stay away.
+    Deaf,
+    /// A process, or a machine, ends.
+    Crash,
+    /// A machine stands still.
+    Pause,
+    /// A wall clock jumps.
+    Jump,
+    /// Loss, delays and doublings change.
+    Weather,
+    /// A disk becomes slow.
+    SlowDisk,
+    /// A disk refuses writes.
+    BrokenDisk,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Fault; 10] = [
+        Fault::Partition,
+        Fault::Break,
+        Fault::Unplug,
+        Fault::Deaf,
+        Fault::Crash,
+        Fault::Pause,
+        Fault::Jump,
+        Fault::Weather,
+        Fault::SlowDisk,
+        Fault::BrokenDisk,
+    ];
+}
+
+/// The end of a fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    Partition,
+    Unplugged(usize),
+    Deaf(usize, usize),
+    /// A node starts again.
+    Down(usize),
+    /// A machine goes on that stood still since then; perhaps its monotonic clock did too.
+    Paused {
+        peer: usize,
+        since: u64,
+        clock_stood: bool,
+    },
+    SlowDisk(usize),
+    BrokenDisk(usize),
+}
+
+impl World {
+    /// Something goes wrong, and something else will.
+    pub(crate) fn fault_strikes(&mut self) {
+        if self.is_calm() || self.profile.faults.is_empty() {
+            return;
+        }
+        let wait = self.random.within(500..self.profile.between_faults);
+        self.events.plan(self.now + wait, Event::Fault);
+        let fault = *self.random.one_of(&self.profile.faults);
+        let p = self.random.below(self.peers.len());
+        let other = self.random.below(self.peers.len());
+        if self.peers[p].gone || self.peers[other].gone {
+            return;
+        }
+        self.disturbed();
+        match fault {
+            Fault::Partition => self.partition(),
+            Fault::Break => self.break_one(),
+            Fault::Unplug => self.unplug(p),
+            Fault::Deaf if p != other => self.deafen(p, other),
+            Fault::Deaf => {}
+            Fault::Crash => self.crash_for_a_while(p),
+            Fault::Pause => self.pause(p),
+            Fault::Jump => self.jump(p),
+            Fault::Weather => {
+                let weather = Weather::foul(&mut self.random);
+                self.set_weather(weather);
+            }
+            Fault::SlowDisk => self.slow_disk(p),
+            Fault::BrokenDisk => self.break_disk(p),
+        }
+    }
+
+    fn fault(&mut self, p: Option<usize>, what: &'static str, detail: u64) {
+        let now = self.now;
+        self.trace.note(now, p, What::Fault { what, detail });
+    }
+
+    fn ends_after(&mut self, longest: u64, end: End) -> u64 {
+        let after = self.random.spread(500..longest);
+        self.events.plan(self.now + after, Event::End(end));
+        after
+    }
+
+    fn partition(&mut self) {
+        if self.network.island.iter().any(|island| *island != 0) {
+            return;
+        }
+        let islands = 2 + self.random.within(0..2);
+        for p in 0..self.peers.len() {
+            self.network.island[p] = self.random.within(0..islands);
+        }
+        let after = self.ends_after(120_000, End::Partition);
+        self.fault(None, "partition", after);
+        for p in 0..self.peers.len() {
+            let island = self.network.island[p];
+            self.fault(Some(p), "island", island);
+        }
+        let links = self.network.all_links();
+        self.silence(&links);
+    }
+
+    fn break_one(&mut self) {
+        let links = self.network.all_links();
+        if links.is_empty() {
+            return;
+        }
+        let link = *self.random.one_of(&links);
+        let [a, b] = self.network.ends(link);
+        self.fault(Some(a), "a link breaks", b as u64);
+        self.break_link(link);
+    }
+
+    fn unplug(&mut self, p: usize) {
+        if self.network.unplugged.insert(p) {
+            let after = self.ends_after(60_000, End::Unplugged(p));
+            self.fault(Some(p), "cable pulled", after);
+            let links = self.network.links_of(p);
+            self.silence(&links);
+        }
+    }
+
+    fn deafen(&mut self, from: usize, to: usize) {
+        if self.network.deaf.insert((from, to)) {
+            self.ends_after(60_000, End::Deaf(from, to));
+            self.fault(Some(from), "is not heard any more", to as u64);
+            let links = self.network.links_of(from);
+            self.silence(&links);
+        }
+    }
+
+    fn crash_for_a_while(&mut self, p: usize) {
+        if self.peers[p].node.is_none() {
+            return;
+        }
+        let machine_too = self.random.percent(40);
+        self.crash(p, machine_too);
+        let longest = if machine_too { 120_000 } else { 20_000 };
+        self.ends_after(longest, End::Down(p));
+    }
+
+    fn pause(&mut self, p: usize) {
+        if !self.peers[p].is_running() {
+            return;
+        }
+        self.peers[p].stands_still = Some(Vec::new());
+        let clock_stood = self.random.percent(50);
+        let end = End::Paused { peer: p, since: self.now, clock_stood };
+        let longest = if self.random.percent(5) { 3_600_000 } else { 90_000 };
+        let after = self.ends_after(longest, end);
+        self.fault(
+            Some(p),
+            if clock_stood { "stands still, clock too" } else { "stands still" },
+            after,
+        );
+        let links = self.network.links_of(p);
+        self.silence(&links);
+    }
+
+    fn jump(&mut self, p: usize) {
+        let by = self.random.spread(100..7_200_000) as i64;
+        let by = if self.random.percent(50) { by } else { -by };
+        self.peers[p].clock.skew = by;
+        self.fault(Some(p), "wall clock jumps", by.unsigned_abs());
+    }
+
+    pub(crate) fn set_weather(&mut self, weather: Weather) {
+        let Weather { loss, doubled, delay, .. } = weather;
+        let now = self.now;
+        self.trace.note(now, None, What::Weather { loss, doubled, delay });
+        self.weather = weather;
+    }
+
+    fn slow_disk(&mut self, p: usize) {
+        if self.slow_disks.insert(p) {
+            let after = self.ends_after(60_000, End::SlowDisk(p));
+            self.fault(Some(p), "slow disk", after);
+        }
+    }
+
+    fn break_disk(&mut self, p: usize) {
+        if self.broken_disks.insert(p) {
+            let after = self.ends_after(30_000, End::BrokenDisk(p));
+            self.fault(Some(p), "disk refuses", after);
+        }
+    }
+
+    /// Something comes right again.
+    pub(crate) fn ends(&mut self, end: End) {
+        self.disturbed();
+        let (p, what) = match end {
+            End::Partition => {
+                self.network.island.fill(0);
+                (None, "partition")
+            }
+            End::Unplugged(p) => {
+                self.network.unplugged.remove(&p);
+                (Some(p), "cable pulled")
+            }
+            End::Deaf(from, to) => {
+                self.network.deaf.remove(&(from, to));
+                (Some(from), "is not heard")
+            }
+            End::Down(p) => {
+                if self.peers[p].node.is_none() && !self.peers[p].gone {
+                    self.start_node(p);
+                }
+                return;
+            }
+            End::Paused { peer, since, clock_stood } => {
+                self.goes_on(peer, since, clock_stood);
+                (Some(peer), "stands still")
+            }
+            End::SlowDisk(p) => {
+                self.slow_disks.remove(&p);
+                (Some(p), "slow disk")
+            }
+            End::BrokenDisk(p) => {
+                self.broken_disks.remove(&p);
+                self.disk_recovers(p);
+                (Some(p), "disk refuses")
+            }
+        };
+        let now = self.now;
+        self.trace.note(now, p, What::Over { what });
+    }
+
+    fn goes_on(&mut self, p: usize, since: u64, clock_stood: bool) {
+        let Some(waited) = self.peers[p].stands_still.take() else { return };
+        if clock_stood {
+            self.peers[p].clock.stood += self.now - since;
+        }
+        for event in waited {
+            self.events.plan(self.now + 1, event);
+        }
+    }
+
+    /// Everything comes right: from now on nothing goes wrong.
+    pub(crate) fn heal(&mut self) {
+        let now = self.now;
+        self.trace.note(now, None, What::Over { what: "everything" });
+        self.set_weather(Weather::FAIR);
+        self.network.island.fill(0);
+        self.network.unplugged.clear();
+        self.network.deaf.clear();
+        self.slow_disks.clear();
+        let broken = std::mem::take(&mut self.broken_disks);
+        broken.into_iter().for_each(|p| self.disk_recovers(p));
+        for p in 0..self.peers.len() {
+            self.goes_on(p, now, false);
+            if self.peers[p].node.is_none() && !self.peers[p].gone {
+                self.start_node(p);
+            }
+        }
+    }
+}

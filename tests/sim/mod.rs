@@ -1,0 +1,130 @@
+//! The simulator: the real core, hundreds of peers of it, on virtual time.
+//!
+//! ```text
+//!   scenario ─▶ world ─┬─ events    what is to happen, in order of virtual time
+//!                      ├─ network   links, connections, partitions; messages lost, late, doubled
+//!                      ├─ node      the driver of each core: calls, commits, crashes, restarts
+//!                      │    └─ disk what was committed
+//!                      ├─ workers   they take tasks and report on them, well or badly
+//!                      ├─ people    they submit, cancel, requeue
+//!                      ├─ faults    what goes wrong, and how it comes right again
+//!                      ├─ oracle    says when a promise is broken
+//!                      └─ trace     what happened, and one hash over all of it
+//! ```
+//!
+//! Everything that chance decides comes from one seed, and everything is kept in order, so the same
+//! seed makes the same history, message by message. First things go wrong for a while; then
+//! everything heals, and within bounds all tasks must be done and all peers hold the same.
+
+mod clock;
+mod disk;
+mod events;
+mod faults;
+mod network;
+mod node;
+mod oracle;
+mod people;
+mod random;
+mod scenario;
+mod trace;
+mod workers;
+mod world;
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+
+use oracle::Violation;
+use trace::About;
+use world::World;
+
+pub(crate) use scenario::Scenario;
+
+/// How many lines of the trace come with a violation.
+const LINES: usize = 400;
+
+/// What came of a simulation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) virtual_millis: u64,
+    pub(crate) events: u64,
+    pub(crate) messages: u64,
+    pub(crate) claims: u64,
+    /// Claims of tasks that another node held under a lease in force.
+    pub(crate) second_runs: u64,
+    /// Of those where nothing had gone wrong for long: milliseconds since the first claim.
+    pub(crate) calm_second_runs: Vec<u64>,
+    /// Of the whole history.
+    pub(crate) hash: u64,
+}
+
+impl Totals {
+    /// Adds another simulation's.
+    pub(crate) fn add(&mut self, other: &Totals) {
+        self.virtual_millis += other.virtual_millis;
+        self.events += other.events;
+        self.messages += other.messages;
+        self.claims += other.claims;
+        self.second_runs += other.second_runs;
+        self.calm_second_runs.extend(&other.calm_second_runs);
+        self.hash ^= other.hash;
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = self.virtual_millis as f64 / 3_600_000.0;
+        let Totals { events, messages, claims, second_runs, hash, .. } = self;
+        write!(
+            f,
+            "{hours:.1} virtual hours, {events} events, {messages} messages, {claims} claims, \
+             {second_runs} second runs ({} in calm), hash {hash:016x}",
+            self.calm_second_runs.len()
+        )
+    }
+}
+
+/// A promise was broken.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    seed: u64,
+    command: String,
+    what: String,
+    trace: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { seed, command, what, trace } = self;
+        for line in trace {
+            writeln!(f, "{line}")?;
+        }
+        write!(f, "seed {seed}: {what}\nTo see it again: {command}")
+    }
+}
+
+/// Runs one simulation to its end.
+///
+/// # Errors
+/// The first promise that was broken, with what led to it.
+pub(crate) fn simulate(scenario: &Scenario) -> Result<Totals, Box<Failure>> {
+    let mut world = World::new(scenario);
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
+    let violation = match ended {
+        Ok(()) => world.oracle.violation.take(),
+        Err(panicked) => {
+            let text = panicked.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panicked.downcast_ref::<&str>().copied());
+            let what = format!("panicked: {}", text.unwrap_or("without a word"));
+            Some(Violation { what, about: About::default() })
+        }
+    };
+    match violation {
+        None => Ok(world.summary),
+        Some(Violation { what, about }) => Err(Box::new(Failure {
+            seed: scenario.seed,
+            command: scenario.command(),
+            what,
+            trace: world.trace.about(&about, LINES),
+        })),
+    }
+}

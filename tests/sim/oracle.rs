@@ -1,0 +1,382 @@
+//! The oracle: it knows what callers were told and what every disk holds, and says when a promise
+//! is broken.
+//!
+//! All along:
+//! * what a disk keeps of a task only grows in the order of records, so no completion or
+//!   cancellation is undone where anybody could see it; only a re-dotted record is not greater;
+//! * a caller is told only what is on the disk of the node that tells it;
+//! * a lease's fence is greater than all fences of the task that the node knows of;
+//! * a report is accepted for the caller's own lease only, and a lease in force is not denied;
+//! * a lease in force that loses against another of its epoch is reported as a second run.
+//!
+//! At the end, after the heal (see [`World::calm`]): all disks hold the same records and texts, none
+//! is behind what callers were told, every acknowledged spec is there or among the conflicts, and
+//! every acknowledged completion is the recorded one or reported as a second run. What no disk holds
+//! any more, because the last one that held it was put back or left, may be lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use p2p_workflow_scheduler::scheduler::{
+    Body, Changes, Class, Dot, Hash256, Record, Rejection, State, Text,
+};
+
+use super::disk::Disk;
+use super::node::Peer;
+use super::trace::{About, What};
+use super::workers::{Answer, Claim};
+use super::world::World;
+
+/// What a caller was told of a task.
+#[derive(Clone, Debug)]
+pub(crate) enum Fact {
+    Submitted,
+    Cancelled,
+    /// By the claim with this dot, or the last that there was.
+    Completed(Option<Dot>),
+}
+
+/// A broken promise.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) what: String,
+    pub(crate) about: About,
+}
+
+/// What callers were told of one task.
+#[derive(Debug)]
+struct Known {
+    class: Class,
+    specs: BTreeSet<Hash256>,
+    completions: BTreeSet<Dot>,
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    told: BTreeMap<Arc<str>, Known>,
+    /// By peer: the largest fence that its node has seen of each task.
+    fences: Vec<BTreeMap<Arc<str>, u64>>,
+    /// When each lease was given.
+    given: BTreeMap<Dot, u64>,
+    pub(crate) violation: Option<Violation>,
+}
+
+impl Oracle {
+    pub(crate) fn broken(&mut self, about: About, what: String) {
+        self.violation.get_or_insert(Violation { what, about });
+    }
+
+    /// A node was taken up from its disk.
+    pub(crate) fn taken_up(&mut self, p: usize, disk: &Disk) {
+        if self.fences.len() <= p {
+            self.fences.resize_with(p + 1, BTreeMap::new);
+        }
+        let fences = disk.records().filter_map(|(id, record)| Some((id.clone(), record.fence()?)));
+        self.fences[p] = fences.collect();
+    }
+
+    /// A node changed records in memory.
+    pub(crate) fn changed(&mut self, p: usize, changes: &Changes) {
+        for change in &changes.tasks {
+            if let Some(fence) = change.record.fence() {
+                let seen = self.fences[p].entry(change.record.spec.task_id.clone()).or_insert(0);
+                *seen = fence.max(*seen);
+            }
+        }
+    }
+
+    /// Changes go to a disk.
+    pub(crate) fn kept(&mut self, peer: &Peer, p: usize, changes: &Changes) {
+        let mut before: BTreeMap<&Arc<str>, &Record> = BTreeMap::new();
+        for change in &changes.tasks {
+            let record = &change.record;
+            let id = &record.spec.task_id;
+            let Some(old) = before.get(id).copied().or_else(|| peer.disk.record(id)) else {
+                before.insert(id, record);
+                continue;
+            };
+            if !record.order(old).is_gt() && !is_redotted(old, record) {
+                let what = format!("{id} goes back: from {old:?} to {record:?}");
+                self.broken(About::task(id), what);
+            }
+            if let Some(lost) = lost_run(peer, old, record)
+                && !changes.duplicates.iter().any(|duplicate| duplicate.dot == *lost)
+                && !peer.disk.second_runs.contains(lost)
+            {
+                let what = format!("p{p} lost its lease {lost:?} of {id} and does not report it");
+                self.broken(About::task(id), what);
+            }
+            before.insert(id, record);
+        }
+    }
+
+    /// A caller is told something.
+    fn told(&mut self, p: usize, disk: &Disk, task: &Arc<str>, fact: Fact) {
+        let class = match fact {
+            Fact::Submitted => Class::Live,
+            Fact::Cancelled => Class::Cancelled,
+            Fact::Completed(_) => Class::Completed,
+        };
+        let Some(record) = disk.record(task).filter(|record| record.class >= class) else {
+            let what = format!("p{p} tells of {task} what is not on its disk: {fact:?}");
+            return self.broken(About::task(task), what);
+        };
+        let known = self.told.entry(task.clone()).or_insert(Known {
+            class,
+            specs: BTreeSet::new(),
+            completions: BTreeSet::new(),
+        });
+        known.class = known.class.max(class);
+        match fact {
+            Fact::Submitted => drop(known.specs.insert(record.spec.hash)),
+            Fact::Cancelled => {}
+            Fact::Completed(claim) => {
+                let last = record.lease.as_ref().map(|lease| lease.dot.clone());
+                known.completions.extend(claim.or(last));
+            }
+        }
+    }
+
+    /// A disk is gone or older than it was: what no other holds is not expected any more.
+    pub(crate) fn forget_lost(&mut self, peers: &[Peer]) {
+        let disks: Vec<&Disk> =
+            peers.iter().filter(|peer| !peer.gone).map(|peer| &peer.disk).collect();
+        self.told.retain(|task, known| {
+            let records = || disks.iter().filter_map(|disk| disk.record(task));
+            let Some(class) = records().map(|record| record.class).max() else { return false };
+            known.class = known.class.min(class);
+            known.specs.retain(|spec| {
+                records().any(|record| record.spec.hash == *spec)
+                    || disks.iter().any(|disk| disk.lost_specs.contains(&(task.clone(), *spec)))
+            });
+            known.completions.retain(|claim| is_accounted_for(&disks, task, claim));
+            true
+        });
+    }
+
+    /// A lease has another name now.
+    pub(crate) fn rename(&mut self, task: &str, old: &Dot, new: &Dot) {
+        if let Some(at) = self.given.get(old).copied() {
+            self.given.insert(new.clone(), at);
+        }
+        if let Some(known) = self.told.get_mut(task)
+            && known.completions.contains(old)
+        {
+            known.completions.insert(new.clone());
+            known.completions.remove(old);
+        }
+    }
+}
+
+/// Whether a completion is recorded, or reported as a second run, on one of these disks.
+fn is_accounted_for(disks: &[&Disk], task: &str, claim: &Dot) -> bool {
+    disks.iter().any(|disk| {
+        disk.second_runs.contains(claim)
+            || disk.record(task).is_some_and(|record| {
+                record.class == Class::Completed
+                    && record.lease.as_ref().is_some_and(|lease| lease.dot == *claim)
+            })
+    })
+}
+
+/// The same but for its name and that of its lease.
+pub(crate) fn is_redotted(old: &Record, new: &Record) -> bool {
+    let mut renamed = old.clone();
+    renamed.dot = new.dot.clone();
+    if let (Some(lease), Some(new)) = (&mut renamed.lease, &new.lease) {
+        Arc::make_mut(lease).dot = new.dot.clone();
+    }
+    renamed == *new
+}
+
+/// The lease of this peer that was in force and loses against another of its epoch.
+fn lost_run<'r>(peer: &Peer, old: &'r Record, new: &Record) -> Option<&'r Dot> {
+    let (lost, won) = (old.held()?, new.lease.as_ref()?);
+    let crossed = lost.holder == peer.name
+        && won.dot != lost.dot
+        && new.epoch == old.epoch
+        && new.class != Class::Cancelled
+        && !is_redotted(old, new);
+    crossed.then_some(&lost.dot)
+}
+
+impl World {
+    /// A caller is told something of a task.
+    pub(crate) fn tell(&mut self, p: usize, task: &Arc<str>, fact: Fact) {
+        let what = match fact {
+            Fact::Submitted => "submitted",
+            Fact::Cancelled => "cancelled",
+            Fact::Completed(_) => "completed",
+        };
+        self.note(p, What::Told { task: task.clone(), what });
+        self.oracle.told(p, &self.peers[p].disk, task, fact);
+    }
+
+    /// Looks at an answer that a node is about to give, before its changes are on disk.
+    pub(crate) fn check_answer(&mut self, p: usize, answer: &Answer, changes: &Changes) {
+        match answer {
+            Answer::Given { claim, .. } => self.check_given(p, claim),
+            Answer::Marked { slot, claim, fence, .. } => {
+                // A session that gives no fence means the last lease of the task that it has.
+                let any = fence.is_none() && !self.peers[p].workers[*slot].shared;
+                let worker = self.peers[p].workers[*slot].name.clone();
+                self.check_marked(p, claim, any.then_some(&worker), changes);
+            }
+            Answer::Denied { claim, why } => self.check_denied(p, claim, why, changes),
+            Answer::Told { .. } => {}
+        }
+    }
+
+    fn check_given(&mut self, p: usize, claim: &Claim) {
+        let Claim { task, fence, dot } = claim;
+        if let Some(seen) = self.oracle.fences[p].get(task).filter(|seen| *seen >= fence) {
+            let what = format!("p{p} gives {task} with fence {fence} after fence {seen}");
+            self.oracle.broken(About::task(task), what);
+        }
+        self.oracle.given.insert(dot.clone(), self.now);
+        self.check_second_run(p, claim);
+    }
+
+    /// Whether another node holds the task under a lease in force.
+    fn check_second_run(&mut self, p: usize, claim: &Claim) {
+        let others =
+            self.peers.iter().enumerate().filter(|(q, peer)| *q != p && peer.node.is_some());
+        let running: Vec<Dot> = others
+            .filter_map(|(_, peer)| {
+                let lease = peer.record(&claim.task)?.held()?;
+                (lease.holder == peer.name).then(|| lease.dot.clone())
+            })
+            .collect();
+        for lease in running {
+            self.summary.second_runs += 1;
+            let since = self.oracle.given.get(&lease).copied().unwrap_or(0);
+            if let Some(reason_needed) = self.quiet_since()
+                && since > reason_needed
+            {
+                self.summary.calm_second_runs.push(self.now - since);
+            }
+        }
+    }
+
+    fn check_marked(&mut self, p: usize, claim: &Claim, of: Option<&Arc<str>>, changes: &Changes) {
+        let lease = self.record_after(p, &claim.task, changes).and_then(|it| it.lease.clone());
+        let is_own = lease.is_some_and(|lease| match of {
+            None => lease.dot == claim.dot,
+            Some(worker) => lease.holder == self.peers[p].name && lease.worker == *worker,
+        });
+        if !is_own {
+            let Claim { task, fence, dot } = claim;
+            let what = format!(
+                "p{p} accepts a report of {task} for the stale lease {dot:?}, fence {fence}"
+            );
+            self.oracle.broken(About::task(task), what);
+        }
+    }
+
+    fn check_denied(&mut self, p: usize, claim: &Claim, why: &Rejection, changes: &Changes) {
+        let in_force = self
+            .record_after(p, &claim.task, changes)
+            .is_some_and(|record| record.held().is_some_and(|lease| lease.dot == claim.dot));
+        // A command must say which of several leases it means.
+        if in_force && !matches!(why, Rejection::InvalidArgument { .. }) {
+            let Claim { task, dot, .. } = claim;
+            let what = format!("p{p} denies the lease {dot:?} of {task}, which is in force: {why}");
+            self.oracle.broken(About::task(task), what);
+        }
+    }
+
+    fn record_after<'w>(
+        &'w self,
+        p: usize,
+        task: &str,
+        changes: &'w Changes,
+    ) -> Option<&'w Record> {
+        let mut changed = changes.tasks.iter().rev();
+        let changed = changed.find(|change| *change.record.spec.task_id == *task);
+        changed.map(|change| &change.record).or_else(|| self.peers[p].record(task))
+    }
+
+    /// All that must hold once messages flowed for long enough.
+    pub(crate) fn check_end(&mut self) {
+        let living: Vec<usize> = (0..self.peers.len()).filter(|p| !self.peers[*p].gone).collect();
+        for p in &living {
+            self.check_like_first(living[0], *p);
+            self.check_texts(*p);
+        }
+        let disks: Vec<&Disk> = living.iter().map(|p| &self.peers[*p].disk).collect();
+        let mut broken = Vec::new();
+        for (task, known) in &self.oracle.told {
+            let lost = |what: String| (About::task(task), format!("{task}: {what}"));
+            match disks[0].record(task) {
+                None => broken.push(lost("it was acknowledged, and is lost".into())),
+                Some(record) if record.class < known.class => {
+                    broken.push(lost(format!("{:?} was acknowledged, and is lost", known.class)));
+                }
+                Some(record) => {
+                    let is_kept = |spec: &Hash256| {
+                        record.spec.hash == *spec
+                            || disks.iter().any(|it| it.lost_specs.contains(&(task.clone(), *spec)))
+                    };
+                    if !known.specs.iter().all(is_kept) {
+                        broken.push(lost(
+                            "a spec is neither in force nor among the conflicts".into(),
+                        ));
+                    }
+                    if !known.completions.iter().all(|it| is_accounted_for(&disks, task, it)) {
+                        broken.push(lost("a second run was completed and is not reported".into()));
+                    }
+                }
+            }
+        }
+        broken.into_iter().for_each(|(about, what)| self.oracle.broken(about, what));
+    }
+
+    fn check_like_first(&mut self, first: usize, p: usize) {
+        let (a, b) = (&self.peers[first], &self.peers[p]);
+        let differs = a.disk.records().zip(b.disk.records()).find(|(a, b)| a != b);
+        if let Some(((id, here), (_, there))) = differs {
+            let what = format!("p{first} and p{p} hold different records: {here:?} and {there:?}");
+            return self.oracle.broken(About::task(id), what);
+        }
+        if a.disk.len() != b.disk.len() || a.disk.have != b.disk.have {
+            let what = format!("p{first} and p{p} hold different tasks or vectors");
+            return self.oracle.broken(About::peer(p), what);
+        }
+        let now = self.time_at(p);
+        let Some(node) = &b.node else { return };
+        let status = node.core.status(now);
+        if !status.in_sync {
+            self.oracle.broken(About::peer(p), format!("p{p} does not say that it is in sync"));
+        } else if status.count(State::Pending) + status.count(State::Assigned) > 0 {
+            let what = format!("p{p} has tasks that nobody runs: {:?}", status.counts);
+            self.oracle.broken(About::peer(p), what);
+        } else if status.duplicates < b.disk.second_runs.len() as u64 {
+            let what = format!(
+                "p{p} counts {} second runs of {:?}",
+                status.duplicates, b.disk.second_runs
+            );
+            self.oracle.broken(About::peer(p), what);
+        }
+    }
+
+    /// Every disk has the texts that its records name.
+    fn check_texts(&mut self, p: usize) {
+        let disk = &self.peers[p].disk;
+        let lacks = disk.records().find(|(id, record)| {
+            let key = disk.key(id).unwrap_or_default();
+            let payload = disk.text(Text::Payload(key));
+            let payload = payload.filter(|_| record.spec.payload_size > 0);
+            let sealed = (*record.spec).clone().sealed(payload.as_deref());
+            let result = record.outcome.as_ref().and_then(|outcome| outcome.result);
+            let has_result = result.is_none_or(|body| {
+                disk.text(Text::Result(key)).is_some_and(|text| Body::of(&text) == body)
+            });
+            sealed.hash != record.spec.hash || !has_result
+        });
+        if let Some((id, record)) = lacks {
+            let what = format!("p{p} lacks a text of {id}: {record:?}");
+            self.oracle.broken(About::task(id), what);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The world: peers, network, and the order in which things happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use p2p_workflow_scheduler::P2PTask;
+use p2p_workflow_scheduler::scheduler::{Filter, Record, State};
+
+use super::Totals;
+use super::clock::Clock;
+use super::events::{Event, Events};
+use super::network::Network;
+use super::node::Peer;
+use super::oracle::Oracle;
+use super::random::Random;
+use super::scenario::{Habits, Profile, Scenario, Weather};
+use super::trace::{About, Summary, Trace, What};
+use super::workers::Worker;
+
+/// How long after the last fault its consequences may last.
+const AFTERMATH: u64 = 60_000;
+/// How long all tasks may take to be done once everything is well.
+const DONE_WITHIN: u64 = 15 * 60_000;
+/// How long all peers may take to hold the same after that.
+const SYNC_WITHIN: u64 = 3 * 60_000;
+
+/// See the module's page.
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) events: Events,
+    pub(crate) random: Random,
+    pub(crate) profile: Profile,
+    pub(crate) weather: Weather,
+    pub(crate) peers: Vec<Peer>,
+    indices: BTreeMap<Arc<str>, usize>,
+    pub(crate) network: Network,
+    pub(crate) slow_disks: BTreeSet<usize>,
+    pub(crate) broken_disks: BTreeSet<usize>,
+    pub(crate) submitted: Vec<P2PTask>,
+    /// Counts tasks, for their ids.
+    pub(crate) tasks: u64,
+    /// Counts actors, for their names.
+    pub(crate) actors: u64,
+    pub(crate) oracle: Oracle,
+    pub(crate) trace: Trace,
+    pub(crate) summary: Totals,
+    disturbed_at: Option<u64>,
+    calm: bool,
+}
+
+impl World {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let mut random = Random::new(scenario.seed);
+        let profile = Profile::draw(scenario, &mut random);
+        let mut world = World {
+            now: 0,
+            events: Events::default(),
+            random,
+            weather: profile.weather,
+            profile,
+            peers: Vec::new(),
+            indices: BTreeMap::new(),
+            network: Network::default(),
+            slow_disks: BTreeSet::new(),
+            broken_disks: BTreeSet::new(),
+            submitted: Vec::new(),
+            tasks: 0,
+            actors: 1,
+            oracle: Oracle::default(),
+            trace: Trace::default(),
+            summary: Totals::default(),
+            disturbed_at: Some(0),
+            calm: false,
+        };
+        for _ in 0..scenario.peers {
+            world.add_peer();
+        }
+        (0..scenario.peers).for_each(|p| world.start_node(p));
+        world.events.plan(1, Event::Person);
+        world.events.plan(1, Event::Fault);
+        world
+    }
+
+    /// A peer with an empty store. It knows some of those that are there.
+    pub(crate) fn add_peer(&mut self) {
+        let p = self.peers.len();
+        let name: Arc<str> = format!("p{p}").into();
+        let clock =
+            Clock { skew: self.random.within(0..20_000) as i64 - 10_000, ..Clock::default() };
+        let random = self.random.split();
+        let mut peer = Peer::new(name.clone(), clock, random);
+        for _ in 0..self.profile.workers {
+            peer.workers.push(Worker::session(self.new_worker_name()));
+        }
+        peer.workers.push(Worker::command());
+        self.indices.insert(name, p);
+        self.peers.push(peer);
+        self.network.add_peer();
+        let mut known: Vec<usize> = (0..p).filter(|other| !self.peers[*other].gone).collect();
+        self.random.shuffle(&mut known);
+        known.truncate(self.profile.degree);
+        for other in known {
+            let latency = self.random.spread(1..50);
+            self.network.link(p, other, latency);
+        }
+    }
+
+    /// Everything from the beginning to the end.
+    pub(crate) fn run(&mut self) {
+        self.pass(self.profile.duration);
+        if self.oracle.violation.is_none() {
+            self.calm();
+        }
+        self.summary.virtual_millis = self.now;
+        for peer in &self.peers {
+            self.trace.count(peer.node.as_ref().map(|node| node.core.roots().have.0));
+        }
+        self.summary.hash = self.trace.hash();
+    }
+
+    /// Lets things happen up to a point of time, or until something is broken.
+    fn pass(&mut self, until: u64) {
+        while self.oracle.violation.is_none() {
+            let Some((at, event)) = self.events.next(until) else {
+                self.now = until;
+                return;
+            };
+            self.now = at;
+            self.summary.events += 1;
+            self.happen(event);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let Some(event) = self.postpone(event) else { return };
+        self.trace.count((self.now, std::mem::discriminant(&event)));
+        match event {
+            Event::Arrival(flight) => self.arrive(*flight),
+            Event::Wake { peer, life } => self.wake(peer, life),
+            Event::Commit { peer, life } => self.end_commit(peer, life),
+            Event::Dial { link } => self.dial(link),
+            Event::Notice { link, connection, peer } => self.notice(link, connection, peer),
+            Event::Worker { peer, slot, step } => self.worker_goes_on(peer, slot, step),
+            Event::Person => self.person_acts(),
+            Event::Fault => self.fault_strikes(),
+            Event::End(end) => self.ends(end),
+        }
+    }
+
+    /// What happens to a machine that stands still happens when it goes on.
+    fn postpone(&mut self, event: Event) -> Option<Event> {
+        let p = match &event {
+            Event::Arrival(flight) => flight.to,
+            Event::Wake { peer, .. }
+            | Event::Commit { peer, .. }
+            | Event::Notice { peer, .. }
+            | Event::Worker { peer, .. } => *peer,
+            Event::Dial { .. } | Event::Person | Event::Fault | Event::End(_) => {
+                return Some(event);
+            }
+        };
+        match &mut self.peers[p].stands_still {
+            None => Some(event),
+            Some(waiting) => {
+                waiting.push(event);
+                None
+            }
+        }
+    }
+
+    /// Everything heals, workers do what they should, and then all must be well.
+    fn calm(&mut self) {
+        self.calm = true;
+        self.heal();
+        let done = self.pass_until(DONE_WITHIN, World::is_done);
+        if !done && self.oracle.violation.is_none() {
+            return self.complain_of_undone();
+        }
+        let in_sync = self.pass_until(SYNC_WITHIN, World::is_in_sync);
+        if !in_sync && self.oracle.violation.is_none() {
+            self.complain_of_roots();
+        }
+        if self.oracle.violation.is_none() {
+            self.check_end();
+        }
+    }
+
+    fn pass_until(&mut self, at_most: u64, is_so: fn(&World) -> bool) -> bool {
+        let until = self.now + at_most;
+        while !is_so(self) {
+            if self.now >= until || self.oracle.violation.is_some() {
+                return false;
+            }
+            self.pass(self.now + 500);
+        }
+        true
+    }
+}
+
+/// What the peers are like.
+impl World {
+    pub(crate) fn index(&self, name: &str) -> usize {
+        self.indices[name]
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm
+    }
+
+    pub(crate) fn habits(&self) -> Habits {
+        if self.calm { Habits::GOOD } else { self.profile.habits }
+    }
+
+    /// A fault began or ended.
+    pub(crate) fn disturbed(&mut self) {
+        self.disturbed_at = Some(self.now);
+    }
+
+    /// Since when nothing has gone wrong, nor had consequences.
+    pub(crate) fn quiet_since(&self) -> Option<u64> {
+        self.disturbed_at.map(|at| at + AFTERMATH)
+    }
+
+    pub(crate) fn note(&mut self, p: usize, what: What) {
+        self.trace.note(self.now, Some(p), what);
+    }
+
+    pub(crate) fn note_record(&mut self, p: usize, record: &Record, as_what: fn(Summary) -> What) {
+        self.note(p, as_what(Summary::of(record)));
+    }
+
+    fn living(&self) -> impl Iterator<Item = (usize, &Peer)> {
+        self.peers.iter().enumerate().filter(|(_, peer)| !peer.gone)
+    }
+
+    fn is_done(&self) -> bool {
+        self.living().all(|(p, peer)| peer.is_kept() && self.undone(p).is_none())
+    }
+
+    /// A task of a peer that waits for a worker, or for one to be done.
+    fn undone(&self, p: usize) -> Option<Arc<str>> {
+        let node = self.peers[p].node.as_ref()?;
+        [State::Pending, State::Assigned].into_iter().find_map(|state| {
+            let filter = Filter { state: Some(state), limit: 1, ..Filter::default() };
+            let page = node.core.list(self.time_at(p), &filter).ok()?;
+            page.tasks.first().map(|task| task.task_id.clone())
+        })
+    }
+
+    fn is_in_sync(&self) -> bool {
+        let mut roots = self.living().map(|(p, peer)| {
+            let node = peer.node.as_ref();
+            let says_so = node.is_some_and(|node| node.core.status(self.time_at(p)).in_sync);
+            (peer.is_kept() && says_so).then(|| node.map(|node| node.core.roots()))
+        });
+        let first = roots.next().flatten();
+        first.is_some() && roots.all(|other| other == first)
+    }
+
+    fn complain_of_undone(&mut self) {
+        let undone = self.living().find_map(|(p, _)| Some((p, self.undone(p)?)));
+        let Some((p, task)) = undone else { return };
+        let now = self.time_at(p);
+        let view = self.peers[p].node.as_ref().map(|node| node.core.show(now, &task));
+        let what = format!(
+            "{task} is not done {DONE_WITHIN} ms after all is well; at p{p} it is {view:?}"
+        );
+        self.oracle.broken(About::task(&task), what);
+    }
+
+    fn complain_of_roots(&mut self) {
+        let roots: Vec<_> = self
+            .living()
+            .map(|(p, peer)| {
+                let node = peer.node.as_ref();
+                let in_sync = node.is_some_and(|node| node.core.status(self.time_at(p)).in_sync);
+                let roots = node.map(|node| node.core.roots());
+                format!("p{p} says in sync: {in_sync}, {roots:?}, kept {}", peer.is_kept())
+            })
+            .collect();
+        let what = format!("not in sync {SYNC_WITHIN} ms after all is done:\n{}", roots.join("\n"));
+        self.oracle.broken(About::default(), what);
+    }
+}
