@@ -22,6 +22,7 @@ use super::calls::{Now, State};
 use super::changes::{Changes, Kept, KeptTask, TaskChange};
 use super::clock::MerkleClock;
 use super::config::Config;
+use super::limits::MAX_COUNTER;
 use super::members::{Heartbeat, Liveness, Members};
 use super::news::Gathered;
 use super::ownership::Hash256;
@@ -307,8 +308,12 @@ impl P2PWorkflowScheduler {
         dot
     }
 
-    /// Counts a submission or an outcome on the shown clock.
+    /// Counts a submission or an outcome on the shown clock. A counter at its limit, which a tool
+    /// may have reported, stays there: peers take in none beyond it.
     pub(super) fn tick(&mut self) {
+        if self.clock.get(&self.peer) >= MAX_COUNTER {
+            return;
+        }
         self.clock.tick();
         let counter = self.clock.get(&self.peer);
         self.changes.clock.push((self.peer.clone(), counter));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::P2PTask;
-use p2p_workflow_scheduler::scheduler::limits::{MAX_CARRIED, MAX_CARRIED_BYTES};
+use p2p_workflow_scheduler::scheduler::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_COUNTER};
 use p2p_workflow_scheduler::scheduler::*;
 use serde_json::Value;
 
@@ -813,5 +813,24 @@ fn a_record_beyond_a_gap_that_its_writer_can_no_longer_fill_reaches_everybody() 
     net.sync(30 * S);
     net.pass(30 * S);
     assert!(net.peers[1].disk.records().contains_key("beyond the gap"));
+    net.check();
+}
+
+/// A tool reported 2^53 - 1 as a peer's counter. The peer took that over and counted its next
+/// submission, and from then on nobody took in what it said, for no clock may count that far.
+#[test]
+fn a_peer_whose_counter_was_reported_at_its_limit_is_still_heard() {
+    let mut net = Net::new(2, 15);
+    net.link(0, 1);
+    net.pass(2 * S);
+    let vector = BTreeMap::from([("peer-1".to_owned(), MAX_COUNTER)]);
+    let (now, root) = (at(net.now), vector_root(&vector).to_hex());
+    net.peers[0].scheduler.update_peer(now, "peer-1", "peer-1", &vector, &root).unwrap();
+    net.take_out(0, None);
+    net.submit(0, task("t"));
+    net.sync(60 * S);
+    assert_eq!(net.peers[1].scheduler.clock().get("peer-1"), MAX_COUNTER);
+    net.submit(1, task("another"));
+    net.sync(60 * S);
     net.check();
 }
