@@ -1,9 +1,13 @@
 //! What goes wrong, and how it comes right again.
 
 use super::events::Event;
+use super::node::Peer;
 use super::scenario::Weather;
 use super::trace::What;
 use super::world::World;
+
+/// Writes that a node makes by itself, at most, between two looks at how many it may make.
+const SPARE_WRITES: u64 = 6;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +32,20 @@ pub(crate) enum Fault {
     SlowDisk,
     /// A disk refuses writes.
     BrokenDisk,
+    /// A peer comes, with an empty store.
+    Join,
+    /// A peer goes for good, and its disk with it.
+    Leave,
+    /// A store is put back to its backup, and its node is told.
+    Restore,
+    /// A store is put back to its backup, and nobody knows.
+    RestoreUntold,
+    /// A tool reports a clock that no peer has.
+    ForgedClock,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 10] = [
+    pub(crate) const ALL: [Fault; 15] = [
         Fault::Partition,
         Fault::Break,
         Fault::Unplug,
@@ -42,6 +56,11 @@ impl Fault {
         Fault::Weather,
         Fault::SlowDisk,
         Fault::BrokenDisk,
+        Fault::Join,
+        Fault::Leave,
+        Fault::Restore,
+        Fault::RestoreUntold,
+        Fault::ForgedClock,
     ];
 }
 
@@ -78,6 +97,9 @@ impl World {
             return;
         }
         self.disturbed();
+        if self.random.percent(30) {
+            self.peers[other].backup = Some(self.peers[other].disk.clone());
+        }
         match fault {
             Fault::Partition => self.partition(),
             Fault::Break => self.break_one(),
@@ -93,12 +115,17 @@ impl World {
             }
             Fault::SlowDisk => self.slow_disk(p),
             Fault::BrokenDisk => self.break_disk(p),
+            Fault::Join => self.join(),
+            Fault::Leave => self.leave_for_good(p),
+            Fault::Restore => self.restore_told(p),
+            Fault::RestoreUntold => self.restore_untold(p),
+            Fault::ForgedClock => self.report_clock(p, other),
         }
     }
 
     fn fault(&mut self, p: Option<usize>, what: &'static str, detail: u64) {
-        let now = self.now;
-        self.trace.note(now, p, What::Fault { what, detail });
+        self.summary.count(what, 1);
+        self.trace.note(self.now, p, What::Fault { what, detail });
     }
 
     fn ends_after(&mut self, longest: u64, end: End) -> u64 {
@@ -208,6 +235,96 @@ impl World {
             let after = self.ends_after(30_000, End::BrokenDisk(p));
             self.fault(Some(p), "disk refuses", after);
         }
+    }
+
+    fn join(&mut self) {
+        if self.peers.len() >= 2 * self.at_first || !self.doubtful.is_empty() {
+            return;
+        }
+        let p = self.peers.len();
+        self.add_peer();
+        self.network.island[p] = self.network.island[self.random.below(p)];
+        self.note(p, What::Joined);
+        self.summary.count("joined", 1);
+        self.start_node(p);
+    }
+
+    fn leave_for_good(&mut self, p: usize) {
+        if self.living().count() <= 3 || !self.doubtful.is_empty() {
+            return;
+        }
+        self.note(p, What::Left);
+        self.summary.count("left", 1);
+        self.crash(p, self.now.is_multiple_of(2));
+        self.peers[p].gone = true;
+        self.oracle.forget_lost(&self.peers);
+        // Those that knew each other through it know each other by now.
+        let links = self.network.links_of(p);
+        let ends = links.iter().flat_map(|link| self.network.ends(*link));
+        let known: Vec<usize> = ends.filter(|q| !self.peers[*q].gone).collect();
+        for pair in known.windows(2) {
+            let link = self.network.link(pair[0], pair[1], 10);
+            self.dial_soon(link);
+        }
+    }
+
+    fn restore_told(&mut self, p: usize) {
+        if self.put_back(p) {
+            self.fault(Some(p), "store put back, told", 0);
+            self.new_actor(p);
+        }
+    }
+
+    /// Not where a peer could take a write of the store's second life for one of its first that it
+    /// lacks: that is the known hole of the protocol, a store that writes while it is cut off from
+    /// those who know better.
+    fn restore_untold(&mut self, p: usize) {
+        let Some(backup) = &self.peers[p].backup else { return };
+        let known = backup.have.get(&backup.actor).copied().unwrap_or(0);
+        let held = backup.records().filter_map(|(_, record)| record.held());
+        let own = held.filter(|lease| lease.holder == self.peers[p].name).count() as u64;
+        if backup.actor != self.peers[p].disk.actor
+            || known + own + SPARE_WRITES > self.known_by_all_others(p)
+        {
+            return;
+        }
+        if self.put_back(p) {
+            self.fault(Some(p), "store put back, untold", known);
+            self.doubtful.insert(p);
+        }
+    }
+
+    fn put_back(&mut self, p: usize) -> bool {
+        if !self.doubtful.is_empty() || self.peers[p].backup.is_none() {
+            return false;
+        }
+        self.crash_for_a_while(p);
+        let peer = &mut self.peers[p];
+        let put_back = peer.node.is_none() && !peer.gone;
+        if let Some(backup) = peer.backup.clone().filter(|_| put_back) {
+            peer.disk = backup;
+            self.workers_forget(p);
+            self.oracle.forget_lost(&self.peers);
+        }
+        put_back
+    }
+
+    /// How many writes of a peer's actor are on the disks of all others.
+    fn known_by_all_others(&self, p: usize) -> u64 {
+        let actor = &self.peers[p].disk.actor;
+        let others = self.living().filter(|(q, _)| *q != p);
+        others.map(|(_, it)| it.disk.have.get(actor).copied().unwrap_or(0)).min().unwrap_or(0)
+    }
+
+    /// Whether people and workers may let a peer write: one whose store was put back without a word
+    /// only what all others know already of its first life.
+    pub(crate) fn may_write(&self, p: usize) -> bool {
+        if !self.doubtful.contains(&p) {
+            return true;
+        }
+        let Peer { node: Some(node), disk, .. } = &self.peers[p] else { return false };
+        let written = node.core.have().get(&disk.actor).copied().unwrap_or(0);
+        written + SPARE_WRITES <= self.known_by_all_others(p)
     }
 
     /// Something comes right again.

@@ -30,6 +30,7 @@ mod trace;
 mod workers;
 mod world;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 
@@ -53,11 +54,17 @@ pub(crate) struct Totals {
     pub(crate) second_runs: u64,
     /// Of those where nothing had gone wrong for long: milliseconds since the first claim.
     pub(crate) calm_second_runs: Vec<u64>,
+    /// How often what happened that a simulation should see now and then.
+    pub(crate) counts: BTreeMap<&'static str, u64>,
     /// Of the whole history.
     pub(crate) hash: u64,
 }
 
 impl Totals {
+    pub(crate) fn count(&mut self, what: &'static str, more: u64) {
+        *self.counts.entry(what).or_insert(0) += more;
+    }
+
     /// Adds another simulation's.
     pub(crate) fn add(&mut self, other: &Totals) {
         self.virtual_millis += other.virtual_millis;
@@ -66,6 +73,7 @@ impl Totals {
         self.claims += other.claims;
         self.second_runs += other.second_runs;
         self.calm_second_runs.extend(&other.calm_second_runs);
+        other.counts.iter().for_each(|(what, count)| self.count(what, *count));
         self.hash ^= other.hash;
     }
 }
@@ -79,7 +87,8 @@ impl fmt::Display for Totals {
             "{hours:.1} virtual hours, {events} events, {messages} messages, {claims} claims, \
              {second_runs} second runs ({} in calm), hash {hash:016x}",
             self.calm_second_runs.len()
-        )
+        )?;
+        self.counts.iter().try_for_each(|(what, count)| write!(f, "\n  {count:>9} {what}"))
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) struct Peer {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
+    pub(crate) backup: Option<Disk>,
     pub(crate) node: Option<Node>,
     /// Counts the node's starts: what was planned for an earlier life does not happen.
     pub(crate) life: u64,
@@ -65,6 +66,7 @@ impl Peer {
             name,
             clock,
             disk,
+            backup: None,
             node: None,
             life: 0,
             stands_still: None,
@@ -132,6 +134,7 @@ impl World {
         // A commit under way is whole, or is not.
         let with_commit = node.committing > 0 && self.random.percent(50);
         self.note(p, What::Crashed { with_commit });
+        self.summary.count("crash", 1);
         if with_commit {
             for batch in node.queue.iter().take(node.committing) {
                 self.keep(p, &batch.changes);
@@ -195,6 +198,8 @@ impl World {
 
     /// A peer knows of writes by this peer that are not here: its store is an older one.
     fn writes_are_doubtful(&mut self, p: usize, core: &mut P2PWorkflowScheduler, now: Now) {
+        self.doubtful.remove(&p);
+        self.summary.count("actors adopted", 1);
         let actor = self.new_actor(p);
         core.adopt_actor(now, &actor);
     }
@@ -248,6 +253,7 @@ impl World {
             answers.for_each(|answer| answer.rename(task, old, new));
         }
         self.oracle.rename(task, old, new);
+        self.summary.count("lease renamed", 1);
     }
 
     fn plan_wake(&mut self, p: usize) {
@@ -324,6 +330,9 @@ impl World {
             let (task, dot) = (duplicate.task_id.clone(), duplicate.dot.clone());
             self.note(p, What::SecondRun { task, dot });
         }
+        self.summary.count("conflicts", changes.conflicts.len() as u64);
+        self.summary.count("duplicates reported", changes.duplicates.len() as u64);
+        self.summary.count("records kept", changes.tasks.len() as u64);
         self.oracle.kept(&self.peers[p], p, changes);
         self.peers[p].disk.commit(changes);
     }
@@ -344,6 +353,7 @@ impl World {
         // Whoever is told of a failure does not know whether it is on disk.
         let kept = self.random.percent(20);
         self.note(p, What::CommitFailed { kept });
+        self.summary.count("commit fails", 1);
         if kept {
             group.iter().for_each(|batch| self.keep(p, &batch.changes));
         }

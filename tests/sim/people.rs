@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::P2PTask;
-use p2p_workflow_scheduler::scheduler::{Caller, Mark, TagSet};
+use p2p_workflow_scheduler::scheduler::limits::MAX_COUNTER;
+use p2p_workflow_scheduler::scheduler::{Caller, Mark, TagSet, vector_root};
 
 use super::events::Event;
 use super::oracle::Fact;
-use super::trace::What;
+use super::trace::{About, What};
 use super::workers::Answer;
 use super::world::World;
 
@@ -18,9 +19,12 @@ impl World {
         if self.is_calm() {
             return;
         }
-        let wait = self.random.spread(1..2 * self.profile.between_people);
+        let wait = self.random.within(1..2 * self.profile.between_people);
         self.events.plan(self.now + wait, Event::Person);
         let p = self.random.below(self.peers.len());
+        if !self.may_write(p) {
+            return;
+        }
         match self.random.within(0..100) {
             0..70 => self.submit_some(p),
             70..80 => self.cancel(p),
@@ -89,11 +93,15 @@ impl World {
     }
 
     pub(crate) fn submit(&mut self, p: usize, task: P2PTask) {
+        if !self.may_write(p) {
+            return;
+        }
         let id: Arc<str> = task.task_id.as_str().into();
         let asked = task.clone();
         self.call(p, |world, core, now| {
             let submitted = core.submit(now, task);
             world.note_asked(p, &id, "submit", submitted.is_ok());
+            world.summary.count(if submitted.is_ok() { "submitted" } else { "submit refused" }, 1);
             submitted.ok()?;
             world.submitted.push(asked);
             Some(Answer::Told { task: id, fact: Fact::Submitted })
@@ -107,6 +115,7 @@ impl World {
             let mark = Mark::Cancelled { error: Some("not wanted any more".into()) };
             let marked = core.mark(now, &person, &id, mark, None);
             world.note_asked(p, &id, "cancel", marked.is_ok());
+            world.summary.count("cancelled", u64::from(marked.is_ok()));
             marked.ok()?;
             Some(Answer::Told { task: id, fact: Fact::Cancelled })
         });
@@ -117,6 +126,7 @@ impl World {
         self.call(p, |world, core, now| {
             let requeued = core.requeue(now, &id);
             world.note_asked(p, &id, "requeue", requeued.is_ok());
+            world.summary.count("requeued", u64::from(requeued.is_ok()));
             None
         });
     }
@@ -127,6 +137,44 @@ impl World {
         self.call(p, |world, core, now| {
             let changed = core.reprioritize(now, &id, priority);
             world.note_asked(p, &id, "reprioritize", changed.is_ok());
+            None
+        });
+    }
+
+    /// A tool reports a clock at `p`: that of another peer, or one that somebody made up.
+    pub(crate) fn report_clock(&mut self, p: usize, other: usize) {
+        let Some(node) = &self.peers[other].node else { return };
+        let mut peer = self.peers[other].name.to_string();
+        let mut vector = node.core.clock().vector().clone();
+        let mut root = None;
+        let counter = match self.random.percent(30) {
+            true => *self.random.one_of(&[MAX_COUNTER, MAX_COUNTER + 1]),
+            false => self.random.spread(1..1 << 20),
+        };
+        match self.random.below(6) {
+            0 => {}
+            1 => drop(vector.insert(self.peers[p].name.to_string(), counter)),
+            2 => root = Some("0".repeat(64)),
+            3 => {
+                peer = format!("ghost-{}", self.random.below(3));
+                vector.insert(peer.clone(), counter);
+            }
+            _ => {
+                let third = self.random.below(self.peers.len());
+                vector.insert(self.peers[third].name.to_string(), counter);
+            }
+        }
+        let root = root.unwrap_or_else(|| vector_root(&vector).to_hex());
+        self.call(p, |world, core, now| {
+            let before = core.have().clone();
+            let taken = core.update_peer(now, &peer, &peer, &vector, &root);
+            let (what, detail) = ("a clock is reported", u64::from(taken.is_ok()));
+            world.note(p, What::Fault { what, detail });
+            world.summary.count(if taken.is_ok() { "clock taken" } else { "clock refused" }, 1);
+            if *core.have() != before {
+                let what = format!("p{p} believes to hold what a reported clock counts");
+                world.oracle.broken(About::peer(p), what);
+            }
             None
         });
     }

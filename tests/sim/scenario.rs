@@ -126,7 +126,7 @@ pub(crate) struct Profile {
 impl Profile {
     pub(crate) fn draw(scenario: &Scenario, random: &mut Random) -> Self {
         let duration = scenario.duration.unwrap_or_else(|| random.within(60_000..300_000));
-        let tasks = scenario.tasks.unwrap_or(6 * scenario.peers as u64);
+        let tasks = scenario.tasks.unwrap_or(8 * scenario.peers as u64);
         let mut faults = Fault::ALL.to_vec();
         let common = random.within(20..101);
         faults.retain(|_| random.percent(common));
@@ -135,7 +135,7 @@ impl Profile {
             // Two of three things that they do hand a task in.
             between_people: (duration * 2 / 3 / tasks.max(1)).max(1),
             faults,
-            between_faults: random.spread(4_000..60_000),
+            between_faults: random.spread(2_000..40_000),
             weather: Weather::foul(random),
             habits: Habits::bad(random),
             degree: *random.one_of(&[2, 3, 16]),

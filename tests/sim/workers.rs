@@ -161,7 +161,7 @@ impl World {
         if peer.gone || peer.workers[slot].step != step {
             return;
         }
-        if !peer.is_running() {
+        if !peer.is_running() || !self.may_write(p) {
             return self.plan_worker(p, slot, 2_000);
         }
         self.attach(p, slot);
@@ -241,7 +241,7 @@ impl World {
             return;
         }
         for slot in 0..self.peers[p].workers.len() {
-            if matches!(self.peers[p].workers[slot].doing, Doing::InLine) {
+            if matches!(self.peers[p].workers[slot].doing, Doing::InLine) && self.may_write(p) {
                 self.claim(p, slot);
             }
         }
@@ -312,6 +312,7 @@ impl World {
             accepted = marked.is_ok();
             let answer = if accepted { "yes" } else { "no" };
             let (what, by) = (report.word(), caller.worker.clone());
+            world.summary.count(if accepted { what } else { "report denied" }, 1);
             world.note(p, What::Asked { task: task.clone(), what, by, fence, answer });
             if let Err(why) = marked {
                 return Some(Answer::Denied { claim: claim.clone(), why });

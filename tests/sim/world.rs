@@ -36,6 +36,10 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) slow_disks: BTreeSet<usize>,
     pub(crate) broken_disks: BTreeSet<usize>,
+    /// Peers whose store was put back, and who have not learned it yet.
+    pub(crate) doubtful: BTreeSet<usize>,
+    /// Peers at the beginning.
+    pub(crate) at_first: usize,
     pub(crate) submitted: Vec<P2PTask>,
     /// Counts tasks, for their ids.
     pub(crate) tasks: u64,
@@ -63,6 +67,8 @@ impl World {
             network: Network::default(),
             slow_disks: BTreeSet::new(),
             broken_disks: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
+            at_first: scenario.peers,
             submitted: Vec::new(),
             tasks: 0,
             actors: 1,
@@ -229,7 +235,7 @@ impl World {
         self.note(p, as_what(Summary::of(record)));
     }
 
-    fn living(&self) -> impl Iterator<Item = (usize, &Peer)> {
+    pub(crate) fn living(&self) -> impl Iterator<Item = (usize, &Peer)> {
         self.peers.iter().enumerate().filter(|(_, peer)| !peer.gone)
     }
 
