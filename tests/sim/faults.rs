@@ -1,7 +1,7 @@
 //! What goes wrong, and how it comes right again.
 
 use super::events::Event;
-use super::node::Peer;
+use super::node::{Peer, StandStill};
 use super::scenario::Weather;
 use super::trace::What;
 use super::world::World;
@@ -72,11 +72,10 @@ pub(crate) enum End {
     Deaf(usize, usize),
     /// A node starts again.
     Down(usize),
-    /// A machine goes on that stood still since then; perhaps its monotonic clock did too.
+    /// A machine goes on that stood still since then.
     Paused {
         peer: usize,
         since: u64,
-        clock_stood: bool,
     },
     SlowDisk(usize),
     BrokenDisk(usize),
@@ -195,14 +194,14 @@ impl World {
         if !self.peers[p].is_running() {
             return;
         }
-        self.peers[p].stands_still = Some(Vec::new());
-        let clock_stood = self.random.percent(50);
-        let end = End::Paused { peer: p, since: self.now, clock_stood };
+        let (since, clock_too) = (self.now, self.random.percent(50));
+        self.peers[p].stands_still = Some(StandStill { since, clock_too, waiting: Vec::new() });
+        let end = End::Paused { peer: p, since };
         let longest = if self.random.percent(5) { 3_600_000 } else { 90_000 };
         let after = self.ends_after(longest, end);
         self.fault(
             Some(p),
-            if clock_stood { "stands still, clock too" } else { "stands still" },
+            if clock_too { "stands still, clock too" } else { "stands still" },
             after,
         );
         let links = self.network.links_of(p);
@@ -303,6 +302,7 @@ impl World {
         let put_back = peer.node.is_none() && !peer.gone;
         if let Some(backup) = peer.backup.clone().filter(|_| put_back) {
             peer.disk = backup;
+            peer.other_lives += 1;
             self.workers_forget(p);
             self.oracle.forget_lost(&self.peers);
         }
@@ -349,8 +349,12 @@ impl World {
                 }
                 return;
             }
-            End::Paused { peer, since, clock_stood } => {
-                self.goes_on(peer, since, clock_stood);
+            End::Paused { peer, since } => {
+                // Not if it was turned off and on meanwhile.
+                if self.peers[peer].stands_still.as_ref().is_none_or(|still| still.since != since) {
+                    return;
+                }
+                self.goes_on(peer);
                 (Some(peer), "stands still")
             }
             End::SlowDisk(p) => {
@@ -367,12 +371,12 @@ impl World {
         self.trace.note(now, p, What::Over { what });
     }
 
-    fn goes_on(&mut self, p: usize, since: u64, clock_stood: bool) {
-        let Some(waited) = self.peers[p].stands_still.take() else { return };
-        if clock_stood {
-            self.peers[p].clock.stood += self.now - since;
+    fn goes_on(&mut self, p: usize) {
+        let Some(still) = self.peers[p].stands_still.take() else { return };
+        if still.clock_too {
+            self.peers[p].clock.stood += self.now - still.since;
         }
-        for event in waited {
+        for event in still.waiting {
             self.events.plan(self.now + 1, event);
         }
     }
@@ -389,7 +393,7 @@ impl World {
         let broken = std::mem::take(&mut self.broken_disks);
         broken.into_iter().for_each(|p| self.disk_recovers(p));
         for p in 0..self.peers.len() {
-            self.goes_on(p, now, false);
+            self.goes_on(p);
             if self.peers[p].node.is_none() && !self.peers[p].gone {
                 self.start_node(p);
             }

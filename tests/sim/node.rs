@@ -28,15 +28,28 @@ pub(crate) struct Peer {
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
     pub(crate) backup: Option<Disk>,
+    /// How often its store was put back. What it gives out then may have the dot
+    /// and the fence of a lease of an earlier life, and commands have the same name in all.
+    pub(crate) other_lives: u32,
     pub(crate) node: Option<Node>,
     /// Counts the node's starts: what was planned for an earlier life does not happen.
     pub(crate) life: u64,
-    /// What happens when the machine, which stands still, goes on.
-    pub(crate) stands_still: Option<Vec<Event>>,
+    /// Set while the machine stands still.
+    pub(crate) stands_still: Option<StandStill>,
     /// Whether it left for good.
     pub(crate) gone: bool,
     pub(crate) workers: Vec<Worker>,
     random: Random,
+}
+
+/// A machine that stands still.
+#[derive(Debug)]
+pub(crate) struct StandStill {
+    pub(crate) since: u64,
+    /// Whether its monotonic clock does too.
+    pub(crate) clock_too: bool,
+    /// What happens to it when it goes on.
+    pub(crate) waiting: Vec<Event>,
 }
 
 /// A node that runs.
@@ -67,6 +80,7 @@ impl Peer {
             clock,
             disk,
             backup: None,
+            other_lives: 0,
             node: None,
             life: 0,
             stands_still: None,
@@ -245,14 +259,14 @@ impl World {
     }
 
     /// A lease that this peer gave out goes by another name now.
-    fn rename_lease(&mut self, p: usize, task: &str, old: &Dot, new: &Dot) {
+    fn rename_lease(&mut self, p: usize, task: &Arc<str>, old: &Dot, new: &Dot) {
         let peer = &mut self.peers[p];
         peer.workers.iter_mut().for_each(|worker| worker.rename(task, old, new));
         if let Some(node) = &mut peer.node {
             let answers = node.queue.iter_mut().flat_map(|batch| &mut batch.answers);
             answers.for_each(|answer| answer.rename(task, old, new));
         }
-        self.oracle.rename(task, old, new);
+        self.oracle.rename(&self.peers[p], task, old, new);
         self.summary.count("lease renamed", 1);
     }
 

@@ -32,8 +32,7 @@ use super::world::World;
 pub(crate) enum Fact {
     Submitted,
     Cancelled,
-    /// By the claim with this dot, or the last that there was.
-    Completed(Option<Dot>),
+    Completed,
 }
 
 /// A broken promise.
@@ -48,7 +47,8 @@ pub(crate) struct Violation {
 struct Known {
     class: Class,
     specs: BTreeSet<Hash256>,
-    completions: BTreeSet<Dot>,
+    /// By the claim that each began with, and how often its peer's store had been put back untold.
+    completions: BTreeSet<(Dot, u32)>,
 }
 
 /// See the module's page.
@@ -57,6 +57,8 @@ pub(crate) struct Oracle {
     told: BTreeMap<Arc<str>, Known>,
     /// By peer: the largest fence that its node has seen of each task.
     fences: Vec<BTreeMap<Arc<str>, u64>>,
+    /// Leases that go by another name now: their tasks, old names and other lives of their peers.
+    renamed: BTreeMap<(Arc<str>, Dot, u32), Dot>,
     /// When each lease was given.
     given: BTreeMap<Dot, u64>,
     pub(crate) violation: Option<Violation>,
@@ -112,13 +114,13 @@ impl Oracle {
     }
 
     /// A caller is told something.
-    fn told(&mut self, p: usize, disk: &Disk, task: &Arc<str>, fact: Fact) {
+    fn told(&mut self, p: usize, peer: &Peer, task: &Arc<str>, fact: Fact) {
         let class = match fact {
             Fact::Submitted => Class::Live,
             Fact::Cancelled => Class::Cancelled,
-            Fact::Completed(_) => Class::Completed,
+            Fact::Completed => Class::Completed,
         };
-        let Some(record) = disk.record(task).filter(|record| record.class >= class) else {
+        let Some(record) = peer.disk.record(task).filter(|record| record.class >= class) else {
             let what = format!("p{p} tells of {task} what is not on its disk: {fact:?}");
             return self.broken(About::task(task), what);
         };
@@ -131,9 +133,12 @@ impl Oracle {
         match fact {
             Fact::Submitted => drop(known.specs.insert(record.spec.hash)),
             Fact::Cancelled => {}
-            Fact::Completed(claim) => {
-                let last = record.lease.as_ref().map(|lease| lease.dot.clone());
-                known.completions.extend(claim.or(last));
+            Fact::Completed => {
+                let Some(lease) = &record.lease else { return };
+                // What is on disk may be older than the name.
+                let named = (task.clone(), lease.dot.clone(), peer.other_lives);
+                let claim = self.renamed.get(&named).cloned().unwrap_or(named.1);
+                known.completions.insert((claim, peer.other_lives));
             }
         }
     }
@@ -150,21 +155,22 @@ impl Oracle {
                 records().any(|record| record.spec.hash == *spec)
                     || disks.iter().any(|disk| disk.lost_specs.contains(&(task.clone(), *spec)))
             });
-            known.completions.retain(|claim| is_accounted_for(&disks, task, claim));
+            known.completions.retain(|(claim, _)| is_accounted_for(&disks, task, claim));
             true
         });
     }
 
-    /// A lease has another name now.
-    pub(crate) fn rename(&mut self, task: &str, old: &Dot, new: &Dot) {
+    /// A lease of a peer has another name now.
+    pub(crate) fn rename(&mut self, peer: &Peer, task: &Arc<str>, old: &Dot, new: &Dot) {
+        let life = peer.other_lives;
+        self.renamed.insert((task.clone(), old.clone(), life), new.clone());
+        if let Some(known) = self.told.get_mut(task)
+            && known.completions.remove(&(old.clone(), life))
+        {
+            known.completions.insert((new.clone(), life));
+        }
         if let Some(at) = self.given.get(old).copied() {
             self.given.insert(new.clone(), at);
-        }
-        if let Some(known) = self.told.get_mut(task)
-            && known.completions.contains(old)
-        {
-            known.completions.insert(new.clone());
-            known.completions.remove(old);
         }
     }
 }
@@ -207,10 +213,10 @@ impl World {
         let what = match fact {
             Fact::Submitted => "submitted",
             Fact::Cancelled => "cancelled",
-            Fact::Completed(_) => "completed",
+            Fact::Completed => "completed",
         };
         self.note(p, What::Told { task: task.clone(), what });
-        self.oracle.told(p, &self.peers[p].disk, task, fact);
+        self.oracle.told(p, &self.peers[p], task, fact);
     }
 
     /// Looks at an answer that a node is about to give, before its changes are on disk.
@@ -218,8 +224,11 @@ impl World {
         match answer {
             Answer::Given { claim, .. } => self.check_given(p, claim),
             Answer::Marked { slot, claim, fence, .. } => {
-                // A session that gives no fence means the last lease of the task that it has.
-                let any = fence.is_none() && !self.peers[p].workers[*slot].shared;
+                // A session that gives no fence means the last lease of the task that it has. So
+                // does a command, where the node does not remember all that it gave out.
+                let peer = &self.peers[p];
+                let forgot = !peer.workers[*slot].shared || peer.other_lives > 0;
+                let any = fence.is_none() && forgot;
                 let worker = self.peers[p].workers[*slot].name.clone();
                 self.check_marked(p, claim, any.then_some(&worker), changes);
             }
@@ -260,13 +269,16 @@ impl World {
     }
 
     fn check_marked(&mut self, p: usize, claim: &Claim, of: Option<&Arc<str>>, changes: &Changes) {
-        let lease = self.record_after(p, &claim.task, changes).and_then(|it| it.lease.clone());
-        let is_own = lease.is_some_and(|lease| match of {
-            None => lease.dot == claim.dot,
-            Some(worker) => lease.holder == self.peers[p].name && lease.worker == *worker,
+        let Claim { task, fence, dot } = claim;
+        let peer = &self.peers[p];
+        let is_own = self.record_after(p, task, changes).is_some_and(|record| {
+            let lease = record.lease.as_ref();
+            lease.is_some_and(|lease| match of {
+                None => lease.dot == *dot || peer.other_lives > 0 && record.fence() == Some(*fence),
+                Some(worker) => lease.holder == peer.name && lease.worker == *worker,
+            })
         });
         if !is_own {
-            let Claim { task, fence, dot } = claim;
             let what = format!(
                 "p{p} accepts a report of {task} for the stale lease {dot:?}, fence {fence}"
             );
@@ -323,7 +335,7 @@ impl World {
                             "a spec is neither in force nor among the conflicts".into(),
                         ));
                     }
-                    if !known.completions.iter().all(|it| is_accounted_for(&disks, task, it)) {
+                    if !known.completions.iter().all(|(it, _)| is_accounted_for(&disks, task, it)) {
                         broken.push(lost("a second run was completed and is not reported".into()));
                     }
                 }

@@ -357,11 +357,9 @@ impl World {
                 let work = self.random.spread(50..longest);
                 self.plan_worker(p, slot, work);
             }
-            Answer::Marked { slot, claim, fence, report } => {
+            Answer::Marked { slot, claim, report, .. } => {
                 if report == Report::Completed {
-                    // Without a fence, it is the last lease that is meant.
-                    let dot = fence.map(|_| claim.dot.clone());
-                    self.tell(p, &claim.task, Fact::Completed(dot));
+                    self.tell(p, &claim.task, Fact::Completed);
                 }
                 self.marked(p, slot, claim, report);
             }

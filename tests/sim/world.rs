@@ -167,8 +167,8 @@ impl World {
         };
         match &mut self.peers[p].stands_still {
             None => Some(event),
-            Some(waiting) => {
-                waiting.push(event);
+            Some(still) => {
+                still.waiting.push(event);
                 None
             }
         }
@@ -275,16 +275,42 @@ impl World {
     }
 
     fn complain_of_roots(&mut self) {
-        let roots: Vec<_> = self
-            .living()
-            .map(|(p, peer)| {
-                let node = peer.node.as_ref();
-                let in_sync = node.is_some_and(|node| node.core.status(self.time_at(p)).in_sync);
-                let roots = node.map(|node| node.core.roots());
-                format!("p{p} says in sync: {in_sync}, {roots:?}, kept {}", peer.is_kept())
-            })
-            .collect();
-        let what = format!("not in sync {SYNC_WITHIN} ms after all is done:\n{}", roots.join("\n"));
+        let all: Vec<&Peer> = self.living().map(|(_, peer)| peer).collect();
+        let mut what = format!("not in sync {SYNC_WITHIN} ms after all is done");
+        for (p, peer) in self.living() {
+            let Some(node) = &peer.node else { continue };
+            let status = node.core.status(self.time_at(p));
+            let counts = status.counts;
+            what += &format!("\np{p} holds {counts:?}, says in sync: {}", status.in_sync);
+            what += &differences(all[0], peer);
+        }
         self.oracle.broken(About::default(), what);
     }
+}
+
+/// How what one peer holds differs from what another does.
+fn differences(a: &Peer, b: &Peer) -> String {
+    let (Some(a_node), Some(b_node)) = (&a.node, &b.node) else { return String::new() };
+    let mut text = String::new();
+    let (a_have, b_have) = (a_node.core.have(), b_node.core.have());
+    for actor in a_have.keys().chain(b_have.keys().filter(|actor| !a_have.contains_key(*actor))) {
+        let of = |have: &BTreeMap<Arc<str>, u64>| have.get(actor).copied().unwrap_or(0);
+        if of(a_have) != of(b_have) {
+            let (here, there) = (of(a_have), of(b_have));
+            text += &format!("\n  {} has {here} of {actor}, {} has {there}", a.name, b.name);
+        }
+    }
+    let ids: BTreeSet<&Arc<str>> =
+        a.disk.records().chain(b.disk.records()).map(|it| it.0).collect();
+    for id in ids {
+        let (here, there) = (a.disk.record(id), b.disk.record(id));
+        if here != there {
+            let shown = |record: Option<&Record>| {
+                record.map_or("nothing".into(), |record| Summary::of(record).to_string())
+            };
+            text += &format!("\n  {} has {}", a.name, shown(here));
+            text += &format!("\n  {} has {}", b.name, shown(there));
+        }
+    }
+    text
 }
