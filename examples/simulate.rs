@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use clap::Parser;
 
-use sim::{Failure, Scenario, Totals, simulate};
+use sim::{Failure, Scenario, Totals, history, simulate};
 
 /// Runs the scheduler of many peers on virtual time, while things go wrong, and says where a
 /// promise is broken.
@@ -40,6 +40,9 @@ struct Options {
     /// Tasks that are handed in, about [default: six for each peer]
     #[arg(long)]
     tasks: Option<u64>,
+    /// Tell what happened to a task or peer (t7, p3), or to "all"
+    #[arg(long, conflicts_with = "seeds")]
+    trace: Option<String>,
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -52,6 +55,10 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(of) = &options.trace {
+        history(&options.scenario(options.seed), of).iter().for_each(|line| say(line));
+        return ExitCode::SUCCESS;
+    }
     let started = Instant::now();
     let seeds = options.seeds.clone().unwrap_or(options.seed..options.seed + 1);
     match run(&seeds, &options) {

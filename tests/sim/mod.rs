@@ -88,6 +88,7 @@ impl fmt::Display for Totals {
              {second_runs} second runs ({} in calm), hash {hash:016x}",
             self.calm_second_runs.len()
         )?;
+        write!(f, " {:?}", self.calm_second_runs)?;
         self.counts.iter().try_for_each(|(what, count)| write!(f, "\n  {count:>9} {what}"))
     }
 }
@@ -116,6 +117,27 @@ impl fmt::Display for Failure {
 /// # Errors
 /// The first promise that was broken, with what led to it.
 pub(crate) fn simulate(scenario: &Scenario) -> Result<Totals, Box<Failure>> {
+    let (world, violation) = run(scenario);
+    match violation {
+        None => Ok(world.summary),
+        Some(Violation { what, about }) => Err(Box::new(Failure {
+            seed: scenario.seed,
+            command: scenario.command(),
+            what,
+            trace: world.trace.about(&about, LINES),
+        })),
+    }
+}
+
+/// Runs one simulation, and tells what happened to a task or peer (`t7`, `p3`), or to all.
+pub(crate) fn history(scenario: &Scenario, of: &str) -> Vec<String> {
+    let (world, violation) = run(scenario);
+    let mut lines = world.trace.about(&About::named(of), usize::MAX);
+    lines.extend(violation.map(|violation| violation.what));
+    lines
+}
+
+fn run(scenario: &Scenario) -> (World, Option<Violation>) {
     let mut world = World::new(scenario);
     let ended = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
     let violation = match ended {
@@ -127,13 +149,5 @@ pub(crate) fn simulate(scenario: &Scenario) -> Result<Totals, Box<Failure>> {
             Some(Violation { what, about: About::default() })
         }
     };
-    match violation {
-        None => Ok(world.summary),
-        Some(Violation { what, about }) => Err(Box::new(Failure {
-            seed: scenario.seed,
-            command: scenario.command(),
-            what,
-            trace: world.trace.about(&about, LINES),
-        })),
-    }
+    (world, violation)
 }

@@ -98,7 +98,8 @@ impl Oracle {
                 before.insert(id, record);
                 continue;
             };
-            if !record.order(old).is_gt() && !is_redotted(old, record) {
+            let is_greater = record.class >= old.class && record.order(old).is_gt();
+            if !is_greater && !is_redotted(old, record) {
                 let what = format!("{id} goes back: from {old:?} to {record:?}");
                 self.broken(About::task(id), what);
             }
@@ -259,11 +260,13 @@ impl World {
             .collect();
         for lease in running {
             self.summary.second_runs += 1;
-            let since = self.oracle.given.get(&lease).copied().unwrap_or(0);
+            let given = self.oracle.given.get(&lease).copied().unwrap_or(0);
+            let (task, since) = (claim.task.clone(), self.now - given);
+            self.note(p, What::Twice { task, lease, since });
             if let Some(reason_needed) = self.quiet_since()
-                && since > reason_needed
+                && given > reason_needed
             {
-                self.summary.calm_second_runs.push(self.now - since);
+                self.summary.calm_second_runs.push(since);
             }
         }
     }

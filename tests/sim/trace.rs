@@ -49,6 +49,12 @@ pub(crate) enum What {
         task: Arc<str>,
         dot: Dot,
     },
+    /// Another node holds the task under a lease that was given so many milliseconds ago.
+    Twice {
+        task: Arc<str>,
+        lease: Dot,
+        since: u64,
+    },
     CommitFailed {
         kept: bool,
     },
@@ -122,7 +128,8 @@ impl What {
             What::Asked { task, .. }
             | What::Given { task, .. }
             | What::Told { task, .. }
-            | What::SecondRun { task, .. } => Some(task),
+            | What::SecondRun { task, .. }
+            | What::Twice { task, .. } => Some(task),
             What::Changed(summary) | What::Kept(summary) => Some(&summary.task),
             _ => None,
         }
@@ -152,6 +159,9 @@ impl fmt::Display for What {
             What::Kept(summary) => write!(f, "keeps  {summary}"),
             What::SecondRun { task, dot } => {
                 write!(f, "reports a second run of {task}, begun as {}:{}", dot.actor, dot.counter)
+            }
+            What::Twice { task, lease: Dot { actor, counter }, since } => {
+                write!(f, "claims {task}, which {actor}:{counter} holds since {since} ms")
             }
             What::CommitFailed { kept } => {
                 let kept = if *kept { ", though it is on disk" } else { "" };
@@ -195,6 +205,15 @@ pub(crate) struct About {
 impl About {
     pub(crate) fn task(task: &Arc<str>) -> Self {
         About { task: Some(task.clone()), peer: None }
+    }
+
+    /// By the name of a task or peer; anything else stands for all.
+    pub(crate) fn named(name: &str) -> Self {
+        match name.strip_prefix('p').map(str::parse) {
+            Some(Ok(peer)) => About::peer(peer),
+            _ if name.starts_with('t') => About::task(&name.into()),
+            _ => About::default(),
+        }
     }
 
     pub(crate) fn peer(peer: usize) -> Self {
