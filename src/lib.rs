@@ -31,9 +31,25 @@
 //! * **A pull goes on where the last one stopped**, not only within a pull: the place in a peer's
 //!   order of changes is remembered for that peer's run, since all up to it is held. So peers that
 //!   are nearly in sync look at what changed, not at a million tasks.
-//! * **Peers in sync have equal sums of their records' names too**, not only equal vectors: a record
-//!   beyond a gap that nobody can fill any more, since its writer died, shows in no vector, and would
-//!   stay where it is.
+//! * **Peers in sync have equal sums of their live records' names too**, not only equal vectors, and
+//!   of those that ended beyond a gap: a record beyond a gap that nobody can fill any more, since its
+//!   writer died, shows in no vector, and would stay where it is. What ended otherwise is left out:
+//!   each peer forgets it in its own time.
+//! * **Forgetting writes nothing.** A task is stripped to a tombstone by each peer's own clock; the
+//!   tombstone merges as the record did, and goes when the vectors of all known members cover it.
+//!   Members are kept on disk, and tell each other their vectors once an hour.
+//! * **What a peer has seen and does not hold is gone.** So an audit (a pull in which the peer lists
+//!   what it holds) tells a store that was put back what the others have forgotten, and until one is
+//!   through such a store changes nothing. The same for a member that heard of nobody for nearly 180
+//!   days, and where peers with equal vectors hold different live tasks.
+//! * **A peer that starts or wakes in a swarm first asks the others**, for five seconds at most: what
+//!   waits in its store they may have done. Else each restart would run something twice.
+//! * **A restored store that its peers tell of takes a new actor by itself**, in the same transaction
+//!   as the new names of what it wrote.
+//! * **Leaving is a heartbeat**: a member that left for good counts neither as known nor as out of
+//!   reach. A task is given out as provisional unless more than half of the known members are in reach.
+//! * **What later versions add to a record lies in a field of its own** (`more`), is part of the
+//!   order, and is passed on unread.
 //! * **A push carries the counters of the shown clock that rose with it**, or peers would hold the
 //!   same tasks and show different clocks until their next pull.
 //! * **A push leaves out texts that its change did not bring.** A receiver that lacks one leaves the

@@ -15,7 +15,7 @@ use crate::swarm::Identity;
 
 use super::Node;
 use super::local::{self, Listener, LocalStream, NodeLock};
-use super::network::Place;
+use super::place::Place;
 
 /// How long a folder that is neither free nor answers is tried.
 const PATIENCE: Duration = Duration::from_secs(15);

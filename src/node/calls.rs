@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::scheduler::{Claimed, NothingReady, Rejection, TaskView};
+use crate::store::{LostRun, LostSpec};
 
 /// The answer to a worker that asked for a task.
 #[derive(Clone, Debug)]
@@ -36,6 +37,10 @@ pub struct Shown {
     pub payload: Option<String>,
     /// Its output, a JSON text.
     pub result: Option<String>,
+    /// Runs beside the one that counts.
+    pub duplicates: Vec<LostRun>,
+    /// What else was submitted under its id, on machines that were out of reach.
+    pub conflicts: Vec<LostSpec>,
 }
 
 /// A clock as a peer reports it.

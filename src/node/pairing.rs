@@ -1,13 +1,14 @@
 //! What a machine keeps of its swarm, in the data folder: the key, the port that others reach it
-//! at, and the peers that it knows.
+//! at, the peers that it knows, and whom it trusts or blocks.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use crate::swarm::{
-    Fingerprint, Invitation, InvitationError, KeyError, Multiaddr, NetworkKey, PeerId,
+    Admission, Fingerprint, Invitation, InvitationError, KeyError, Multiaddr, NetworkKey, PeerId,
 };
 
 use super::local;
@@ -18,6 +19,10 @@ const KEY_FILE: &str = "swarm.key";
 const PORT_FILE: &str = "swarm.port";
 /// A peer and its addresses a line.
 const PEERS_FILE: &str = "swarm.peers";
+/// A peer a line: if there are any, the only ones that are let in.
+const TRUSTED_FILE: &str = "swarm.trusted";
+/// A peer a line: those that are not let in.
+const BLOCKED_FILE: &str = "swarm.blocked";
 
 /// Why a pairing cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,31 @@ pub enum PairingError {
         /// What is wrong.
         error: KeyError,
     },
+    /// A line in a list of peers is none. Nobody is let in by half a list.
+    #[error("{}: {text:?} is no peer id. Mend the line, or remove the file.", path.display())]
+    List {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        text: String,
+    },
+    /// A text is no peer id.
+    #[error(
+        "{0:?} is no peer id of 52 characters, nor the short form of a known one's. `swarm peers` shows them."
+    )]
+    NotAPeer(String),
+    /// A short form fits several peers.
+    #[error("{0:?} fits several peers. Give the whole id; `swarm peers --json` shows it.")]
+    SeveralPeers(String),
+    /// The peer is this one.
+    #[error("{0} is this machine itself, which is always let in.")]
+    Oneself(PeerId),
+    /// Without the peers that are to be trusted no longer, anybody would be let in.
+    #[error(
+        "nobody would be trusted any more, and so everybody with the key let in. \
+         `swarm trust --anyone` says that on purpose."
+    )]
+    LastTrusted,
     /// The line is no invitation.
     #[error(transparent)]
     Invitation(#[from] InvitationError),
@@ -58,6 +88,43 @@ pub(super) struct Pairing {
     pub(super) key: NetworkKey,
     pub(super) port: u16,
     pub(super) known: Vec<(PeerId, Vec<Multiaddr>)>,
+    pub(super) admission: Admission,
+}
+
+/// A change of who is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admit {
+    /// Adds trusted peers.
+    Trust(Vec<PeerId>),
+    /// Takes peers off the trusted ones, of which some have to stay.
+    Distrust(Vec<PeerId>),
+    /// Trusts nobody in particular, and so lets everybody in.
+    Anyone,
+    /// Adds blocked peers.
+    Block(Vec<PeerId>),
+    /// Takes peers off the blocked ones.
+    Unblock(Vec<PeerId>),
+}
+
+impl Admit {
+    /// Changes `admission`.
+    fn apply(&self, admission: &mut Admission) -> Result<(), PairingError> {
+        let Admission { trusted, blocked } = admission;
+        match self {
+            Admit::Trust(peers) => trusted.extend(peers),
+            Admit::Distrust(peers) => {
+                let were = trusted.len();
+                trusted.retain(|peer| !peers.contains(peer));
+                if were > 0 && trusted.is_empty() {
+                    return Err(PairingError::LastTrusted);
+                }
+            }
+            Admit::Anyone => trusted.clear(),
+            Admit::Block(peers) => blocked.extend(peers),
+            Admit::Unblock(peers) => blocked.retain(|peer| !peers.contains(peer)),
+        }
+        Ok(())
+    }
 }
 
 impl Pairing {
@@ -75,7 +142,12 @@ impl Pairing {
         let port = fs::read_to_string(folder.join(PORT_FILE)).ok();
         let port = port.and_then(|text| text.trim().parse().ok()).unwrap_or_default();
         let known = fs::read_to_string(folder.join(PEERS_FILE)).unwrap_or_default();
-        Ok(Some(Pairing { key, port, known: known.lines().filter_map(peer_of).collect() }))
+        let known = known.lines().filter_map(peer_of).collect();
+        let admission = Admission {
+            trusted: read_list(&folder.join(TRUSTED_FILE))?,
+            blocked: read_list(&folder.join(BLOCKED_FILE))?,
+        };
+        Ok(Some(Pairing { key, port, known, admission }))
     }
 
     /// Makes a swarm of this machine alone.
@@ -95,11 +167,12 @@ impl Pairing {
 
     /// Forgets the swarm.
     pub(super) fn leave(folder: &Path) -> Result<(), PairingError> {
-        if Self::read(folder)?.is_none() {
+        // Also where a list is damaged.
+        if !folder.join(KEY_FILE).exists() {
             return Err(PairingError::NotJoined);
         }
         // The key last: without it nothing of the others is read.
-        for file in [PEERS_FILE, PORT_FILE, KEY_FILE] {
+        for file in [PEERS_FILE, TRUSTED_FILE, BLOCKED_FILE, PORT_FILE, KEY_FILE] {
             let path = folder.join(file);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -109,6 +182,15 @@ impl Pairing {
             }
         }
         Ok(())
+    }
+
+    /// Changes who is let in, and returns that.
+    pub(super) fn admit(folder: &Path, change: &Admit) -> Result<Admission, PairingError> {
+        let mut admission = Self::read(folder)?.ok_or(PairingError::NotJoined)?.admission;
+        change.apply(&mut admission)?;
+        keep_list(folder, TRUSTED_FILE, &admission.trusted)?;
+        keep_list(folder, BLOCKED_FILE, &admission.blocked)?;
+        Ok(admission)
     }
 
     /// Keeps where a peer can be reached.
@@ -146,6 +228,25 @@ fn keep_peers(folder: &Path, known: &[(PeerId, Vec<Multiaddr>)]) -> Result<(), P
         format!("{peer}{}\n", addresses.collect::<String>())
     });
     write(folder, PEERS_FILE, &lines.collect::<String>())
+}
+
+fn keep_list(folder: &Path, file: &str, peers: &BTreeSet<PeerId>) -> Result<(), PairingError> {
+    let lines = peers.iter().map(|peer| format!("{peer}\n"));
+    write(folder, file, &lines.collect::<String>())
+}
+
+/// A list that decides who is let in is read strictly: all of it, or not at all.
+fn read_list(path: &Path) -> Result<BTreeSet<PeerId>, PairingError> {
+    let text = match local::read_private(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(PairingError::Io { path: path.to_owned(), error }),
+    };
+    let peer = |line: &str| {
+        let wrong = |_| PairingError::List { path: path.to_owned(), text: line.to_owned() };
+        line.trim().parse().map_err(wrong)
+    };
+    text.lines().filter(|line| !line.trim().is_empty()).map(peer).collect()
 }
 
 fn peer_of(line: &str) -> Option<(PeerId, Vec<Multiaddr>)> {

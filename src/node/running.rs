@@ -2,20 +2,25 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Mutex, MutexGuard, Notify, oneshot, watch};
 
-use crate::scheduler::{Caller, Claimed, Config, Jitter, Now, P2PWorkflowScheduler, Want};
-use crate::store::{CommitError, ReadError, Reader, Store};
+use crate::scheduler::{
+    Caller, Changes, Claimed, Config, Conflict, Duplicate, Jitter, Now, Outgoing,
+    P2PWorkflowScheduler, Rejection, Want,
+};
+use crate::store::{BackupError, CommitError, ReadError, Reader, Store};
 
 use super::CallError;
 use super::attach::AttachError;
 use super::committer::{Committer, Fallback, Ticket};
 use super::local::Listener;
-use super::network::{Joined, Place};
+use super::network::Joined;
+use super::place::Place;
 use super::session::{Hello, Session};
 use super::texts::Texts;
 use super::watch::{Watch, Watches};
@@ -181,6 +186,17 @@ impl Node {
         &self.0.place
     }
 
+    /// Writes all tasks, as they are on disk, into a new file that only its owner may read. Returns
+    /// how many bytes it has.
+    ///
+    /// # Errors
+    /// [`CallError::Rejected`] where the file is there already or cannot be written.
+    pub async fn backup(&self, file: PathBuf) -> Result<u64, CallError> {
+        let backup = self.read(move |reader| Ok(reader.backup(&file))).await?;
+        let refused = |error: BackupError| Rejection::InvalidArgument { what: error.to_string() };
+        Ok(backup.map_err(refused)?)
+    }
+
     /// Syncs since the node started.
     #[must_use]
     pub fn commits(&self) -> u64 {
@@ -256,18 +272,39 @@ impl Node {
         self.committer().probe().await
     }
 
-    /// Serves those who wait, tells those who watch, hands over what changed and sets the alarm.
-    /// Lets the core go.
+    /// Hands over what changed, and lets the core go.
     fn settle(&self, mut core: MutexGuard<'_, Core>, now: Now) -> Ticket {
+        let ticket = self.hand_over(&mut core, now);
+        if core.joined.is_some()
+            && let Some(network) = &*self.place().network()
+        {
+            network.tell(&core.scheduler);
+        }
+        ticket
+    }
+
+    /// Takes out what the core has to say to its peers, and the ticket of all that it shows.
+    pub(super) async fn take_messages(&self) -> Result<(Vec<Outgoing>, Ticket), CallError> {
+        let mut core = self.0.core.lock().await;
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(CallError::Stopping);
+        }
+        let ticket = self.hand_over(&mut core, now_since(self.0.started));
+        Ok((core.scheduler.take_outgoing(), ticket))
+    }
+
+    /// Serves those who wait, tells those who watch, hands over what changed and sets the alarm.
+    fn hand_over(&self, core: &mut Core, now: Now) -> Ticket {
         let gifts = core.serve_waiters(now);
         self.0.watches.tell(&core.scheduler);
         let changes = core.scheduler.take_changes();
+        log_what_was_lost(&changes);
         for change in &changes.tasks {
             core.texts.follow(change);
         }
         let ticket = self.committer().hand_over(changes);
         if core.joined.is_some() {
-            self.send(core.scheduler.take_outgoing(), &ticket);
+            self.disconnect(core.scheduler.take_silent());
         }
         for (give, claimed) in gifts {
             let payload = core.texts.payload(claimed.task.key);
@@ -331,6 +368,17 @@ impl Core {
             joined.begin(&mut self.scheduler, now);
         }
         Ok(())
+    }
+}
+
+/// People are told what peers did while they could not see each other.
+fn log_what_was_lost(changes: &Changes) {
+    for Duplicate { task_id, peer, worker, .. } in &changes.duplicates {
+        tracing::warn!("task {task_id:?} ran twice: the run of worker {worker} at {peer} lost");
+    }
+    for Conflict { record, .. } in &changes.conflicts {
+        let id = &record.spec.task_id;
+        tracing::warn!("two different tasks were submitted as {id:?}; `show` tells of the other");
     }
 }
 

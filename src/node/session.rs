@@ -8,7 +8,7 @@ use tokio::sync::{OnceCell, oneshot};
 
 use crate::scheduler::{
     Caller, Claimed, Filter, Ids, LeaseTerm, Mark, Marked, MemberView, NothingReady, Now, Offer,
-    P2PTask, Page, PeerUpdated, Status, Submitted, Want,
+    P2PTask, Page, PeerUpdated, Status, Submitted, Want, Why,
 };
 
 use super::calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
@@ -167,8 +167,13 @@ impl Session {
         }
         self.0.node.writable().await?;
         self.attach().await?;
-        let (asked, ticket) =
-            self.0.node.apply(|core, now| self.ask(core, now, want, wait)).await?;
+        let ask = |core: &mut Core, now| {
+            // A command that opens the node itself would never see the others' answers otherwise.
+            let settles_in = Duration::from_millis(core.scheduler.settles_in(now));
+            let wait = wait.max(settles_in);
+            (self.ask(core, now, want, wait), wait)
+        };
+        let ((asked, wait), ticket) = self.0.node.apply(ask).await?;
         match asked {
             Asked::Given { claimed, payload } => {
                 self.given(Gift { claimed, ticket, payload }).await
@@ -317,6 +322,14 @@ impl Session {
         self.0.node.call(|scheduler, now| scheduler.status(now)).await
     }
 
+    /// Why a task goes to whom it goes.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn why(&self, task_id: &str) -> Result<Why, CallError> {
+        Ok(self.0.node.call(|scheduler, now| scheduler.why(now, task_id)).await??)
+    }
+
     /// Syncs since the node started, one for each group of calls.
     #[must_use]
     pub fn commits(&self) -> u64 {
@@ -344,13 +357,17 @@ impl Session {
         });
         let (status, task) = show.await??;
         let (key, has_payload, has_result) = (task.key, task.has_payload, task.has_result);
-        let texts = self.0.node.read(move |reader| {
+        let any_lost = status.duplicates + status.conflicts > 0;
+        let shown = self.0.node.read(move |reader| {
             let payload = if has_payload { reader.payload(key)? } else { None };
             let result = if has_result { reader.result(key)? } else { None };
-            Ok((payload, result))
+            let (duplicates, conflicts) = match any_lost {
+                true => (reader.duplicates(&task.task_id)?, reader.conflicts(&task.task_id)?),
+                false => (Vec::new(), Vec::new()),
+            };
+            Ok(Shown { task, payload, result, duplicates, conflicts })
         });
-        let (payload, result) = texts.await?;
-        Ok((status, Shown { task, payload, result }))
+        Ok((status, shown.await?))
     }
 
     /// A workflow's counts, in the order of [`State::ALL`](crate::scheduler::State::ALL), and its

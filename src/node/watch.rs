@@ -129,6 +129,9 @@ impl Watches {
         if registry.tasks.is_empty() && registry.workflows.is_empty() {
             return;
         }
+        for id in news.gone {
+            registry.task_changed(id);
+        }
         for key in news.tasks {
             if let Some((task, workflow)) = scheduler.ids(*key) {
                 registry.task_changed(task);

@@ -9,24 +9,28 @@ use std::sync::Arc;
 
 use super::calls::Now;
 use super::machine::P2PWorkflowScheduler;
-use super::record::{Dot, Record};
+use super::record::{Dot, Record, Standing};
 
 impl P2PWorkflowScheduler {
-    /// Names this peer's writes by `actor` from now on, also those since this scheduler was made.
+    /// Names this peer's writes by an actor that never wrote, from now on, and also those since this
+    /// scheduler was made: a peer knows of writes by the actor so far that are not here.
     ///
-    /// To be called where [`receive`](Self::receive) says that a peer knows of writes that are not
-    /// here, with an actor that never wrote. It is a change like any other: to be on disk, with the
-    /// actor itself, before anything else leaves.
-    pub fn adopt_actor(&mut self, now: Now, actor: &str) {
-        let old = std::mem::replace(&mut self.actor, actor.into());
+    /// It is a change like any other: on disk before anything else leaves.
+    pub(super) fn take_new_actor(&mut self, now: Now) {
+        let new: Arc<str> = format!("{}/{:016x}", self.peer, (self.jitter)()).into();
+        let old = std::mem::replace(&mut self.actor, new.clone());
+        self.changes.actor = Some(new);
+        self.doubt();
         let opened_at = std::mem::take(&mut self.opened_at);
         let is_doubtful = |dot: &Dot| dot.actor == old && dot.counter > opened_at;
-        let mut written: Vec<(u64, u64)> = self
-            .table
-            .keys_after(None)
-            .map(|key| (key, &self.table.entry(key).record))
-            .filter(|(_, record)| is_doubtful(&record.dot))
-            .map(|(key, record)| (record.dot.counter, key))
+        let tasks = self.table.keys_after(None).map(|key| (&self.table.entry(key).record.dot, key));
+        let tombstones = self.table.tombstones.keys_from(0);
+        let tombstones =
+            tombstones.filter_map(|key| Some((self.table.tombstones.get(key)?.dot(), key)));
+        let mut written: Vec<(u64, u64)> = tasks
+            .chain(tombstones)
+            .filter(|(dot, _)| is_doubtful(dot))
+            .map(|(dot, key)| (dot.counter, key))
             .collect();
         written.sort_unstable();
         self.forget_peers_progress(now);
@@ -34,6 +38,11 @@ impl P2PWorkflowScheduler {
         self.changes.have.push(Dot { actor: old.clone(), counter: opened_at });
         for (_, key) in written {
             let dot = self.next_dot();
+            if let Some(tombstone) = self.table.tombstones.get(key) {
+                let standing = Standing { dot, ..tombstone.standing.clone() };
+                self.write_tombstone_again(key, standing);
+                continue;
+            }
             let before = &self.table.entry(key).record;
             let mut lease = before.lease.clone();
             if let Some(lease) = lease.as_mut().filter(|lease| is_doubtful(&lease.dot)) {

@@ -9,7 +9,7 @@
 
 use std::array::from_fn;
 
-use super::ownership::Hash256;
+use super::hash::Hash256;
 
 /// Four words: enough to fill two vector registers, few enough to keep the sums in them.
 const WORDS: usize = 4;

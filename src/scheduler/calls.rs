@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::clock::ClockOrder;
+use super::hash::Hash256;
 use super::limits::{self, MAX_DEPENDENCIES, MAX_LABELS, MAX_PAYLOAD_BYTES};
-use super::ownership::Hash256;
 use super::rejection::Rejection;
 use super::tags::{TagSet, WorkflowTag};
 
@@ -230,6 +230,45 @@ pub struct Ownership {
     pub distance: u32,
     /// Why this peer was given the task.
     pub reason: Reason,
+    /// What the distances are measured from: SHA-256 of the head and the task's hash.
+    pub combined: Hash256,
+    /// Who had the first turns, the owner first, at most [`limits::MAX_TURNS_GIVEN`]; empty where
+    /// this peer is the only candidate.
+    pub turns: Vec<Turn>,
+    /// Whether the peers in reach are no majority of the swarm: those out of reach may be given the
+    /// same task.
+    pub provisional: bool,
+}
+
+/// A candidate's place in the ranking of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The candidate.
+    pub peer: Arc<str>,
+    /// Hamming distance of the combined hash to the candidate's, 0–256.
+    pub distance: u32,
+}
+
+/// Why a task goes to whom it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// The task as it is shown.
+    pub task: TaskView,
+    /// The submitter's clock head that the task was stamped with.
+    pub head: Hash256,
+    /// See [`Ownership::combined`].
+    pub combined: Hash256,
+    /// Which time the task is given out, counted from 1: the turns begin one place further down the
+    /// ranking each time.
+    pub epoch: u32,
+    /// The candidates as this peer sees them, the owner first, at most [`limits::MAX_TURNS_SHOWN`].
+    pub turns: Vec<Turn>,
+    /// How many candidates there are.
+    pub candidates: u64,
+    /// How long each turn lasts, in milliseconds.
+    pub turn: u64,
+    /// See [`Ownership::provisional`].
+    pub provisional: bool,
 }
 
 /// A task given to a worker.
@@ -339,6 +378,8 @@ pub struct TaskView {
     pub created_at: u64,
     /// Not to be claimed before, in milliseconds since the Unix epoch.
     pub not_before: Option<u64>,
+    /// When it was completed or cancelled, in milliseconds since the Unix epoch.
+    pub ended_at: Option<u64>,
     /// When the lease ends, in milliseconds since the Unix epoch; `None` while a session renews it.
     pub expires_at: Option<u64>,
     /// What the holder last said.

@@ -11,6 +11,8 @@
 
 use std::collections::VecDeque;
 
+use super::slots::Slots;
+
 /// Places reclaimed with each change, at most: more than one comes, so the log stays bounded.
 const RECLAIMED: usize = 4;
 /// Left places that are always kept, so that few tasks do not move all the time.
@@ -22,17 +24,16 @@ pub(crate) struct ChangeOrder {
     /// The number of the first place in the log; numbers count from 1.
     first: u64,
     log: VecDeque<u64>,
-    /// By key, from `first_key`: the task's number in force, 0 for a key without a task.
-    latest: Vec<u64>,
-    first_key: u64,
+    /// By key: the task's number in force.
+    latest: Slots<u64>,
     tasks: usize,
 }
 
 impl ChangeOrder {
-    /// All tasks in the order of `keys`, of which `first_key` is the lowest that there may be.
-    pub(crate) fn of(first_key: u64, keys: impl Iterator<Item = u64>) -> Self {
-        let mut order =
-            ChangeOrder { first: 1, log: VecDeque::new(), latest: Vec::new(), first_key, tasks: 0 };
+    /// All tasks in the order of `keys`, which rise.
+    pub(crate) fn of(keys: impl Iterator<Item = u64>) -> Self {
+        let (log, latest) = (VecDeque::new(), Slots::default());
+        let mut order = ChangeOrder { first: 1, log, latest, tasks: 0 };
         for key in keys {
             order.append(key);
         }
@@ -50,7 +51,7 @@ impl ChangeOrder {
             let number = self.first;
             let Some(key) = self.log.pop_front() else { return };
             self.first += 1;
-            if self.latest[self.slot(key)] == number {
+            if self.latest.get(key) == Some(&number) {
                 self.append(key);
             }
         }
@@ -61,7 +62,7 @@ impl ChangeOrder {
         let skipped = number.saturating_add(1).saturating_sub(self.first);
         let from = usize::try_from(skipped).unwrap_or(usize::MAX).min(self.log.len());
         let numbered = (self.first + from as u64..).zip(self.log.range(from..).copied());
-        numbered.filter(|(number, key)| self.latest[self.slot(*key)] == *number)
+        numbered.filter(|(number, key)| self.latest.get(*key) == Some(number))
     }
 
     /// The number of the last change, 0 before the first.
@@ -69,20 +70,15 @@ impl ChangeOrder {
         self.first + self.log.len() as u64 - 1
     }
 
-    fn append(&mut self, key: u64) {
-        let slot = self.slot(key);
-        if slot >= self.latest.len() {
-            self.latest.resize(slot + 1, 0);
-        }
-        self.log.push_back(key);
-        let number = self.last();
-        if std::mem::replace(&mut self.latest[slot], number) == 0 {
-            self.tasks += 1;
-        }
+    /// Nothing is left of the task under `key`.
+    pub(crate) fn removed(&mut self, key: u64) {
+        self.tasks -= usize::from(self.latest.remove(key).is_some());
     }
 
-    fn slot(&self, key: u64) -> usize {
-        usize::try_from(key - self.first_key).expect("keys are slots of a table in memory")
+    fn append(&mut self, key: u64) {
+        self.log.push_back(key);
+        let number = self.last();
+        self.tasks += usize::from(self.latest.insert(key, number).is_none());
     }
 }
 
@@ -96,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_task_that_changes_moves_to_the_end() {
-        let mut order = ChangeOrder::of(7, 7..10);
+        let mut order = ChangeOrder::of(7..10);
         assert_eq!(keys_after(&order, 0), [7, 8, 9]);
         order.changed(8);
         order.changed(12);
@@ -104,12 +100,14 @@ mod tests {
         assert_eq!(keys_after(&order, 3), [8, 12]);
         assert!(keys_after(&order, order.last()).is_empty());
         assert!(keys_after(&order, u64::MAX).is_empty(), "whatever a peer says");
+        order.removed(9);
+        assert_eq!(keys_after(&order, 0), [7, 8, 12]);
     }
 
     #[test]
     fn the_log_stays_bounded_and_nobody_who_follows_misses_a_change() {
         const TASKS: u64 = 5_000;
-        let mut order = ChangeOrder::of(0, 0..TASKS);
+        let mut order = ChangeOrder::of(0..TASKS);
         let mut random = 1_u64;
         for round in 0..20 {
             let read_to = order.last();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{Dot, Record};
+use super::tombstones::Tombstone;
 
 /// Everything that one or more calls changed. Later entries for the same key replace earlier ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,8 +14,19 @@ pub struct Changes {
     pub tasks: Vec<TaskChange>,
     /// Counters of the shown clock that rose: peer, counter.
     pub clock: Vec<(Arc<str>, u64)>,
-    /// Counters of the replication vector that rose.
+    /// Counters of the replication vector that rose, or fell where this peer took a new actor.
     pub have: Vec<Dot>,
+    /// The actor that names this peer's writes from now on, where it is another than before.
+    pub actor: Option<Arc<str>>,
+    /// Tasks that are a tombstone from now on, or nothing at all. A key that was buried never has a
+    /// task again.
+    pub buried: Vec<Burial>,
+    /// Members of the swarm: what is known of one, or `None` for one that is none any more. Later
+    /// entries replace earlier ones.
+    pub members: Vec<(Arc<str>, Option<Heard>)>,
+    /// Whether what is kept may be older than what peers have forgotten already: see
+    /// [`Kept::doubtful`].
+    pub doubtful: Option<bool>,
     /// Specs that lost a merge against another under the same id.
     pub conflicts: Vec<Conflict>,
     /// Second runs that were found.
@@ -26,6 +38,24 @@ impl Changes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Changes::default()
+    }
+
+    /// Whether there is more than what is known of members.
+    pub(super) fn shows_something(&self) -> bool {
+        let Changes {
+            tasks,
+            clock,
+            have,
+            actor,
+            buried,
+            members: _,
+            doubtful,
+            conflicts,
+            duplicates,
+        } = self;
+        let lists = [tasks.len(), clock.len(), have.len(), buried.len()];
+        let found = [conflicts.len(), duplicates.len()];
+        lists.iter().chain(&found).any(|len| *len > 0) || actor.is_some() || doubtful.is_some()
     }
 }
 
@@ -45,6 +75,24 @@ pub struct TaskChange {
     pub payload: Option<Arc<str>>,
     /// The result's text, where this change brought one.
     pub result: Option<Arc<str>>,
+}
+
+/// The end of a task's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Burial {
+    /// The key that it had.
+    pub key: u64,
+    /// What is left of it.
+    pub tombstone: Option<Tombstone>,
+}
+
+/// What is kept of a member of the swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// When it was last heard of, to the hour, in milliseconds since the Unix epoch.
+    pub at: u64,
+    /// What it held then; `None` leaves what is kept as it is.
+    pub have: Option<Arc<BTreeMap<Arc<str>, u64>>>,
 }
 
 /// A spec that lost against another under the same id. Kept and shown, never run.
@@ -89,6 +137,13 @@ pub struct Kept {
     pub have: BTreeMap<Arc<str>, u64>,
     /// In the order of their keys.
     pub tasks: Vec<KeptTask>,
+    /// In the order of their keys.
+    pub tombstones: Vec<(u64, Tombstone)>,
+    /// The members of the swarm.
+    pub members: BTreeMap<Arc<str>, Heard>,
+    /// Whether the store was put back to an older state, or others forgot this peer, and none has told
+    /// since what is gone.
+    pub doubtful: bool,
     /// How many conflicts were found.
     pub conflicts: u64,
     /// How many duplicates were found.

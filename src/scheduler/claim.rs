@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use super::calls::{Caller, Claimed, LeaseTerm, NothingReady, Now, Ownership, Reason, State, Want};
-use super::limits::{self, DEFAULT_LEASE, MAX_LABELS, MAX_LOSSES};
+use super::calls::{
+    Caller, Claimed, LeaseTerm, NothingReady, Now, Ownership, Reason, State, Turn, Want, Why,
+};
+use super::hash::Hash256;
+use super::limits::{
+    self, DEFAULT_LEASE, MAX_LABELS, MAX_LOSSES, MAX_TURNS_GIVEN, MAX_TURNS_SHOWN,
+};
 use super::machine::P2PWorkflowScheduler;
-use super::ownership::{Distance, Hash256};
+use super::ownership::Distance;
 use super::record::{Lease, Outcome, Phase, Record};
 use super::rejection::Rejection;
 use super::table::{NEVER, Waiting};
@@ -43,7 +48,8 @@ impl P2PWorkflowScheduler {
         want: &Want,
     ) -> Result<Claimed, NothingReady> {
         let key = loop {
-            let Some(key) = self.ready.best(want) else {
+            let may_give = !self.is_settling() && !self.is_in_doubt();
+            let Some(key) = self.ready.best(want).filter(|_| may_give) else {
                 return Err(self.nothing_ready(now));
             };
             let losses = self.losses_by_now(&self.table.entry(key).record);
@@ -104,7 +110,41 @@ impl P2PWorkflowScheduler {
             rank: u32::try_from(rank).unwrap_or(u32::MAX),
             distance: distance.hamming,
             reason,
+            turns: match candidates.len() {
+                1 => Vec::new(),
+                _ => self.turns(&combined, epoch, MAX_TURNS_GIVEN),
+            },
+            combined,
+            provisional: self.members.is_provisional(),
         }
+    }
+
+    fn turns(&self, combined: &Hash256, epoch: u64, at_most: usize) -> Vec<Turn> {
+        let turns = self.members.candidates().turns(combined, epoch).take(at_most);
+        turns
+            .map(|(peer, distance)| Turn { peer: peer.clone(), distance: distance.hamming })
+            .collect()
+    }
+
+    /// Why a task goes to whom it goes, as this peer sees it.
+    ///
+    /// # Errors
+    /// [`Rejection::TaskNotFound`].
+    pub fn why(&self, now: Now, task_id: &str) -> Result<Why, Rejection> {
+        let key = self.known(task_id)?;
+        let entry = self.table.entry(key);
+        let (record, combined) = (&entry.record, entry.record.combined_hash());
+        let epoch = self.epoch_of_turns(entry);
+        Ok(Why {
+            task: self.view(now, key),
+            head: record.spec.head,
+            turns: self.turns(&combined, epoch.into(), MAX_TURNS_SHOWN),
+            combined,
+            epoch,
+            candidates: self.members.candidates().len() as u64,
+            turn: self.config.turn,
+            provisional: self.members.is_provisional(),
+        })
     }
 
     /// Why there is nothing to give.
@@ -112,6 +152,15 @@ impl P2PWorkflowScheduler {
     pub fn nothing_ready(&self, now: Now) -> NothingReady {
         let count = |state| self.table.in_state(state).len();
         let pending = count(State::Pending);
+        if let Err(doubt) = self.check_in_doubt() {
+            return NothingReady { reason: doubt.to_string(), retry_after: None };
+        }
+        if self.is_settling() && pending > 0 {
+            let reason = format!(
+                "{pending} pending; this machine first asks the others of its swarm what they did while it was away."
+            );
+            return NothingReady { reason, retry_after: Some(self.settles_in(now)) };
+        }
         if self.ready.len() > 0 {
             let n = self.ready.len();
             let reason = format!(
@@ -149,7 +198,7 @@ impl P2PWorkflowScheduler {
             let record = &self.table.entry(key).record;
             let (id, fence) = (&record.spec.task_id, record.fence());
             let is_this = |(known, at): &(String, u64)| **known == **id && Some(*at) == fence;
-            if known.is_some_and(|known| !known.iter().any(is_this)) {
+            if known.is_some_and(|known| !known.iter().any(is_this)) && !self.is_in_doubt() {
                 self.give_back(now, key, None);
             } else {
                 self.table.entry_mut(key).waiting = Waiting::Lease(NEVER);
@@ -194,6 +243,10 @@ impl P2PWorkflowScheduler {
     pub(super) fn end_lease(&mut self, now: Now, key: u64) {
         let record = &self.table.entry(key).record;
         let Some(lease) = record.held() else { return };
+        if self.is_in_doubt() {
+            self.table.entry_mut(key).waiting = Waiting::Lease(now.monotonic);
+            return self.settle(now, key);
+        }
         if lease.duration > 0 {
             let error = format!("the lease of {} s expired", lease.duration as f64 / 1000.0);
             self.fail(now, key, true, Some(error.into()), None);
@@ -208,12 +261,12 @@ impl P2PWorkflowScheduler {
     }
 
     /// Losses so far: a task that is free because its holder is down lost that one too.
-    fn losses_by_now(&self, record: &Record) -> u32 {
-        record.losses + u32::from(record.held().is_some())
+    fn losses_by_now(&self, record: &Record) -> u8 {
+        record.losses + u8::from(record.held().is_some())
     }
 
     /// Too many workers went away with the task: it may be what takes them down.
-    fn give_up(&mut self, now: Now, key: u64, losses: u32) {
+    fn give_up(&mut self, now: Now, key: u64, losses: u8) {
         let mut failed = self.table.entry(key).record.clone();
         failed.losses = losses;
         failed.phase = Phase::Failed;
@@ -225,7 +278,7 @@ impl P2PWorkflowScheduler {
     }
 
     /// Back to the queue in the next epoch, no attempt used up.
-    pub(super) fn give_back(&mut self, now: Now, key: u64, losses: Option<u32>) {
+    pub(super) fn give_back(&mut self, now: Now, key: u64, losses: Option<u8>) {
         let mut record = self.table.entry(key).record.clone();
         record.losses = losses.unwrap_or(record.losses);
         record.outcome = without_note(record.outcome);

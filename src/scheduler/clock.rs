@@ -17,7 +17,7 @@ use std::fmt::{self, Write};
 
 use sha2::{Digest, Sha256};
 
-use super::ownership::Hash256;
+use super::hash::Hash256;
 
 /// How one clock stands to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 //! What an operator may tune, and what too little and too much of it do.
 
+/// In milliseconds.
+const DAY: u64 = 24 * 3600 * 1000;
+
 /// Durations of the scheduler, all in milliseconds, and how many peers are told of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -41,6 +44,22 @@ pub struct Config {
     /// Too low: busy peers ask each other for what is on its way already. Too high: what a push
     /// lost is missing for long.
     pub pull_interval: u64,
+    /// How long a node that starts or wakes in a swarm waits for a pull from a peer before it gives
+    /// tasks out.
+    ///
+    /// Too low: it gives out what others did while it was away. Too high: a machine that finds no
+    /// peer stands idle for long each time it starts.
+    pub settle_after: u64,
+    /// How long a task that ended is kept whole.
+    ///
+    /// Too low: results are gone before anyone reads them, and a submission that is repeated late
+    /// runs again. Too high: memory and disk fill up.
+    pub retention: u64,
+    /// How long a member may be silent before nobody waits for it with what is to be forgotten.
+    ///
+    /// Too low: a machine that was away for long must be looked through before it may work. Too
+    /// high: the ids of all tasks since a lost machine's last word are kept that long.
+    pub forget_member_after: u64,
     /// How long a pull waits for its next page.
     ///
     /// Too low: a slow peer's pages are thrown away, and nothing ever arrives from it. Too high: a
@@ -55,11 +74,14 @@ impl Default for Config {
             session_grace: 5_000,
             reported_member_timeout: 300_000,
             suspect_after: 5_000,
-            down_after: 10_000,
+            down_after: 8_000,
             heartbeat_interval: 1_000,
             push_fanout: 3,
             pull_interval: 10_000,
             pull_timeout: 10_000,
+            settle_after: 5_000,
+            retention: 7 * DAY,
+            forget_member_after: 180 * DAY,
         }
     }
 }

@@ -123,31 +123,30 @@ impl Table {
     }
 
     /// The tasks on cycles among `keys` and what they wait for: the strongly connected components
-    /// of more than one task (Tarjan, "Depth-first search and linear graph algorithms", 1972), in
-    /// time linear in the dependencies and without recursion.
+    /// of more than one task (Tarjan, "Depth-first search and linear graph algorithms", 1972), without
+    /// recursion. Looks at what is reached, never at all tasks.
     fn cycles_from(&self, keys: &[u64]) -> BTreeSet<u64> {
         let mut cyclic = BTreeSet::new();
-        let mut numbers = vec![UNSEEN; self.len()];
-        let place = |key: u64| (key - self.first_key()) as usize;
+        let mut numbers: BTreeMap<u64, u32> = BTreeMap::new();
         let mut component: Vec<u64> = Vec::new();
         let mut path: Vec<Step> = Vec::new();
-        let mut count = UNSEEN;
+        let mut count = 0;
         let live = |key: &&u64| self.entry(**key).record.class == Class::Live;
         for &start in keys.iter().filter(live) {
-            let mut enter = (numbers[place(start)] == UNSEEN).then_some(start);
+            let mut enter = (!numbers.contains_key(&start)).then_some(start);
             loop {
                 if let Some(key) = enter.take() {
                     count += 1;
-                    numbers[place(key)] = count;
+                    numbers.insert(key, count);
                     component.push(key);
                     let ahead = self.live_dependencies_of(key);
                     path.push(Step { key, number: count, lowest: count, ahead });
                 }
                 let Some(step) = path.last_mut() else { break };
                 if let Some(next) = step.ahead.pop() {
-                    match numbers[place(next)] {
-                        UNSEEN => enter = Some(next),
-                        number => step.lowest = step.lowest.min(number),
+                    match numbers.get(&next) {
+                        None => enter = Some(next),
+                        Some(number) => step.lowest = step.lowest.min(*number),
                     }
                     if next == step.key {
                         cyclic.insert(next);
@@ -161,7 +160,7 @@ impl Table {
                 if lowest == number {
                     let first = component.iter().rposition(|other| *other == key).unwrap_or(0);
                     let closed = component.split_off(first);
-                    closed.iter().for_each(|key| numbers[place(*key)] = CLOSED);
+                    numbers.extend(closed.iter().map(|key| (*key, CLOSED)));
                     if closed.len() > 1 {
                         cyclic.extend(closed);
                     }
@@ -183,13 +182,11 @@ impl Table {
 
     /// Dependents that have not ended.
     fn live_dependents_of(&self, id: &str) -> Vec<u64> {
-        let all = self.dependents_of(id).iter().copied();
+        let all = self.dependents_of(id);
         all.filter(|key| self.entry(*key).record.class == Class::Live).collect()
     }
 }
 
-/// In Tarjan's numbering: not reached yet.
-const UNSEEN: u32 = 0;
 /// In Tarjan's numbering: its component is complete.
 const CLOSED: u32 = u32::MAX;
 

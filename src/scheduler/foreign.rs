@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{
     self, MAX_COUNTER, MAX_DELAY, MAX_DEPENDENCIES, MAX_ERROR_BYTES, MAX_FOREIGN_COUNT,
-    MAX_FOREIGN_COUNTER, MAX_LABELS, MAX_LEASE, MAX_LOSSES, MAX_PAYLOAD_BYTES, MIN_LEASE,
+    MAX_FOREIGN_COUNTER, MAX_LABELS, MAX_LEASE, MAX_LOSSES, MAX_MORE_BYTES, MAX_PAYLOAD_BYTES,
+    MIN_LEASE,
 };
-use super::record::{Body, Class, Dot, Lease, Phase, Record, Spec};
+use super::record::{Body, Class, Dot, Lease, Phase, Record, Spec, Standing};
+use super::tombstones::Tombstone;
 
 /// A record on its way between peers, with the texts that its receiver may lack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +105,30 @@ impl Carried {
             check_lease(record, lease)?;
         }
         check_standing(record)?;
+        check_more(record)?;
         check_outcome(record, self.result.as_deref())
+    }
+}
+
+impl Tombstone {
+    /// Checks everything that can be told from it alone.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), RecordError> {
+        check_name("task_id", &self.task_id)?;
+        check_dot(self.dot())?;
+        let Standing { class, epoch, rev, .. } = self.standing;
+        if class == Class::Live {
+            return Err(RecordError::Inconsistent("a tombstone of a live task"));
+        }
+        if !(1..=MAX_FOREIGN_COUNT).contains(&epoch) {
+            return Err(RecordError::Epoch(epoch));
+        }
+        match rev <= MAX_FOREIGN_COUNT {
+            true => Ok(()),
+            false => Err(RecordError::Count("rev")),
+        }
     }
 }
 
@@ -136,7 +161,7 @@ fn check_payload(spec: &Spec, payload: Option<&str>) -> Result<(), RecordError> 
     if size > MAX_PAYLOAD_BYTES || payload.is_some_and(|text| text.len() != size) {
         return Err(RecordError::PayloadSize);
     }
-    if (payload.is_some() || size == 0) && spec.clone().sealed(payload).hash != spec.hash {
+    if (payload.is_some() || size == 0) && spec.hash_with(payload) != spec.hash {
         return Err(RecordError::SpecHash);
     }
     Ok(())
@@ -150,7 +175,7 @@ fn check_counts(record: &Record) -> Result<(), RecordError> {
     let counts = [
         ("rev", record.rev, MAX_FOREIGN_COUNT),
         ("failures", record.failures, MAX_FOREIGN_COUNT),
-        ("losses", record.losses, MAX_LOSSES),
+        ("losses", record.losses.into(), MAX_LOSSES.into()),
     ];
     match counts.iter().find(|(_, count, most)| count > most) {
         Some((what, ..)) => Err(RecordError::Count(what)),
@@ -196,6 +221,16 @@ fn check_standing(record: &Record) -> Result<(), RecordError> {
             wrong("in a later epoch without having been held")
         }
         _ => Ok(()),
+    }
+}
+
+/// What this version does not know is passed on, but not without bound.
+fn check_more(record: &Record) -> Result<(), RecordError> {
+    let more = record.more.iter().flat_map(|more| more.iter());
+    let bytes: usize = more.map(|(name, value)| name.len() + value.len()).sum();
+    match bytes <= MAX_MORE_BYTES {
+        true => Ok(()),
+        false => Err(RecordError::TextTooLong("unknown part")),
     }
 }
 
@@ -373,6 +408,11 @@ mod tests {
         assert_eq!(refused(0, |it| it.record.rev = u32::MAX), E::Count("rev"));
         assert_eq!(refused(0, |it| it.record.failures = u32::MAX), E::Count("failures"));
         assert_eq!(refused(0, |it| it.record.losses = 17), E::Count("losses"));
+        let more = |it: &mut Carried| {
+            let long = "x".repeat(MAX_MORE_BYTES);
+            it.record.more = Some(Arc::new([("field".into(), long.into())].into()));
+        };
+        assert_eq!(refused(0, more), E::TextTooLong("unknown part"));
         assert_eq!(refused(0, |it| it.record.not_before = u64::MAX), E::Time("not_before"));
         assert_eq!(refused(0, |it| it.record.dot.counter = 0), E::Counter(0));
         let last = MAX_COUNTER;

@@ -21,6 +21,8 @@ pub const MAX_FOREIGN_COUNTER: u64 = MAX_COUNTER - (1 << 32);
 /// Epochs, renewals and failures in a record of a peer: each can still be counted on for ever, and
 /// fences stay below 2^53.
 pub const MAX_FOREIGN_COUNT: u32 = 1 << 31;
+/// Bytes of what a later version adds to a record: it stays in memory, unread.
+pub const MAX_MORE_BYTES: usize = 4 * 1024;
 /// Records in one message: small enough that merging them holds the lock for a few milliseconds.
 pub const MAX_CARRIED: usize = 500;
 /// Bytes in one message of records, as estimated; a single larger record goes alone.
@@ -29,6 +31,9 @@ pub const MAX_CARRIED_BYTES: usize = 1024 * 1024;
 pub const MAX_PULL_SCAN: usize = 20_000;
 /// Heartbeats in one message: the sender's own, and what it heard of others lately.
 pub const MAX_BEATS: usize = 128;
+/// Counters of members' vectors that are remembered, of all members together: 30 MB. Where a swarm has
+/// more, tombstones stay longer.
+pub const MAX_HELD_COUNTERS: usize = 1_000_000;
 /// Records that wait to be pushed while the driver is busy; what is more comes by a pull.
 pub const MAX_FRESH: usize = 5_000;
 /// Tasks of a node that have not ended: 1.2 GB of memory at 600 bytes each.
@@ -43,6 +48,10 @@ pub const MAX_PAGE_SCAN: usize = 10_000;
 pub const MAX_NEWEST_WORKFLOWS: usize = 100;
 /// Ids offered at once for one that was begun: the protocol's own limit.
 pub const MAX_OFFERED: usize = 100;
+/// Turns that come with a task: enough to see why this peer has it, little to read.
+pub const MAX_TURNS_GIVEN: usize = 3;
+/// Turns shown to a person who asks why.
+pub const MAX_TURNS_SHOWN: usize = 100;
 /// Ids named in one answer to a completion; the tasks are ready all the same.
 pub const MAX_UNBLOCKED_SHOWN: usize = 100;
 /// A delay: a year, beyond which it is a mistake of units.
@@ -55,7 +64,7 @@ pub const MAX_LEASE: u64 = 7 * 24 * 3600 * 1000;
 pub const DEFAULT_LEASE: u64 = 3600 * 1000;
 /// Times that a task may lose its worker without a word before it counts as failed: generous,
 /// since a closed laptop is not the task's fault, but a task that kills its node must end.
-pub const MAX_LOSSES: u32 = 16;
+pub const MAX_LOSSES: u8 = 16;
 /// The first wait before a failed task is tried again, in milliseconds; it doubles each time.
 pub const BACKOFF_FIRST: u64 = 1000;
 /// The longest wait before a failed task is tried again, in milliseconds.

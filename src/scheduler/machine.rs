@@ -19,21 +19,24 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::calls::{Now, State};
-use super::changes::{Changes, Kept, KeptTask, TaskChange};
+use super::changes::{Changes, Heard, Kept, KeptTask, TaskChange};
 use super::clock::MerkleClock;
 use super::config::Config;
+use super::hash::Hash256;
 use super::limits::MAX_COUNTER;
-use super::members::{Heartbeat, Liveness, Members};
+use super::members::{Heartbeat, Liveness, Members, Presence};
 use super::news::Gathered;
-use super::ownership::Hash256;
+use super::pruning::Pruning;
 use super::ready::Ready;
 use super::record::{Dot, Record};
 use super::replication::Replication;
+use super::stale::Stale;
 use super::table::{Entry, Table, Waiting};
+use super::tombstones::Tombstones;
 
 /// Tasks looked at anew in one call of [`P2PWorkflowScheduler::advance`], so that none holds the
 /// lock for long: a few milliseconds, where a million may wait for the same point of time.
-const STEP: usize = 1_000;
+pub(super) const STEP: usize = 1_000;
 /// How often the wall clock is looked at while a delay waits for it, in milliseconds: it may jump.
 const WALL_CHECK_INTERVAL: u64 = 5_000;
 
@@ -91,6 +94,8 @@ pub struct P2PWorkflowScheduler {
     pub(super) unblocked: Vec<u64>,
     /// Whether a task became ready since this was last asked.
     pub(super) became_ready: bool,
+    pub(super) pruning: Pruning,
+    pub(super) stale: Stale,
     /// Where the sweep after a change of membership goes on.
     sweep: Option<u64>,
     now: Now,
@@ -150,9 +155,15 @@ impl P2PWorkflowScheduler {
             lost_runs: BTreeSet::new(),
             unblocked: Vec::new(),
             became_ready: false,
+            pruning: Pruning::default(),
+            stale: Stale::kept(kept.doubtful),
             sweep: None,
             now,
         };
+        for (peer, heard) in kept.members {
+            scheduler.members.recall(now, &config, &peer, heard);
+        }
+        scheduler.table.tombstones = Tombstones::of(kept.tombstones);
         scheduler.take_up(now, kept.tasks);
         scheduler.table.skip_to(kept.next_key);
         scheduler
@@ -215,13 +226,19 @@ impl P2PWorkflowScheduler {
         if self.sweep.is_some() {
             return Some(self.now.monotonic);
         }
+        let (members, replication) = (self.members.next_deadline(), self.next_replication());
+        let tasks = if self.is_in_doubt() { None } else { self.next_of_tasks() };
+        [members, replication, tasks].into_iter().flatten().min()
+    }
+
+    /// When time alone changes a task.
+    fn next_of_tasks(&self) -> Option<u64> {
         let delayed = self.table.next_delayed().map(|wall| {
             let wait = wall.saturating_sub(self.now.wall).min(WALL_CHECK_INTERVAL);
             self.now.monotonic.saturating_add(wait)
         });
-        let members = self.members.next_deadline();
-        let replication = self.next_replication();
-        [members, self.table.next_wake(), delayed, replication].into_iter().flatten().min()
+        let pruning = self.next_pruning(self.now);
+        [self.table.next_wake(), delayed, pruning].into_iter().flatten().min()
     }
 
     /// Lets time pass: leases expire, delays end, turns come, members go down.
@@ -229,7 +246,8 @@ impl P2PWorkflowScheduler {
     /// Where very many tasks are due at once it stops after some of them, and the next deadline is
     /// now.
     pub fn advance(&mut self, now: Now) {
-        self.now = now;
+        let last = std::mem::replace(&mut self.now, now);
+        self.notice_sleep(last, now);
         let before = self.members.candidates().len();
         let down = self.members.advance(now, &self.config);
         if before != self.members.candidates().len() {
@@ -240,6 +258,15 @@ impl P2PWorkflowScheduler {
                 self.settle(now, key);
             }
         }
+        if !self.is_in_doubt() {
+            self.advance_tasks(now);
+            self.advance_pruning(now);
+        }
+        self.sweep(now);
+        self.advance_replication(now);
+    }
+
+    fn advance_tasks(&mut self, now: Now) {
         for _ in 0..STEP {
             let Some(key) = self.table.due(now.monotonic, now.wall) else { break };
             match self.table.entry(key).waiting {
@@ -247,15 +274,17 @@ impl P2PWorkflowScheduler {
                 _ => self.settle(now, key),
             }
         }
-        self.sweep(now);
-        self.advance_replication(now);
     }
 
     /// A member's heartbeat came in.
     pub fn heartbeat(&mut self, now: Now, peer: &Arc<str>, beat: Heartbeat) {
         let was_down = self.members.is_down(peer);
         let before = self.members.candidates().len();
-        self.members.heartbeat(now, &self.config, peer, beat);
+        if self.members.heartbeat(now, &self.config, peer, beat) {
+            let heard = Heard { at: now.wall, have: None };
+            let stays = beat.presence != Presence::Left;
+            self.changes.members.push((peer.clone(), stays.then_some(heard)));
+        }
         self.membership_changed(now, peer, before, was_down);
     }
 
@@ -355,9 +384,15 @@ impl P2PWorkflowScheduler {
             payload: new_spec.flatten(),
             result,
         };
+        if self.replication.is_some() {
+            if let Some(Entry { record: Record { class, dot, .. }, .. }) = self.table.get(key) {
+                let (class, dot) = (*class, dot.clone());
+                self.count_out(class, &dot);
+            }
+            self.count_in(record.class, &record.dot);
+        }
         if let Some(replication) = &mut self.replication {
-            let before = self.table.get(key).map(|entry| &entry.record.dot);
-            replication.kept(&change, before);
+            replication.kept(&change);
         }
         self.changes.tasks.push(change);
     }

@@ -53,6 +53,7 @@ impl P2PWorkflowScheduler {
     ) -> Result<Marked, Rejection> {
         mark.check()?;
         let key = self.known(task_id)?;
+        self.check_in_doubt()?;
         let record = &self.table.entry(key).record;
         let mut attempt = record.attempt();
         self.unblocked.clear();
@@ -75,6 +76,7 @@ impl P2PWorkflowScheduler {
     /// A [`Rejection`] if it has not failed itself; nothing was changed.
     pub fn requeue(&mut self, now: Now, task_id: &str) -> Result<Marked, Rejection> {
         let key = self.known(task_id)?;
+        self.check_in_doubt()?;
         let entry = self.table.entry(key);
         if let Some(ended) = Rejection::ended(entry.record.class, task_id) {
             return Err(ended);
@@ -89,7 +91,8 @@ impl P2PWorkflowScheduler {
         let mut record = entry.record.clone();
         record.phase = Phase::Pending;
         record.epoch += 1;
-        (record.rev, record.failures, record.losses, record.not_before) = (0, 0, 0, 0);
+        (record.rev, record.failures) = (0, 0);
+        (record.losses, record.not_before) = (0, 0);
         record.dot = self.next_dot();
         self.unblocked.clear();
         self.tick();
@@ -109,6 +112,7 @@ impl P2PWorkflowScheduler {
     ) -> Result<Marked, Rejection> {
         limits::check_priority(priority)?;
         let key = self.known(task_id)?;
+        self.check_in_doubt()?;
         let mut record = self.table.entry(key).record.clone();
         if let Some(ended) = Rejection::ended(record.class, task_id) {
             return Err(ended);
@@ -126,8 +130,12 @@ impl P2PWorkflowScheduler {
     }
 
     pub(super) fn known(&self, task_id: &str) -> Result<u64, Rejection> {
-        let missing = || Rejection::TaskNotFound { task_id: task_id.into() };
-        self.table.key_of(task_id).ok_or_else(missing)
+        let missing = || match self.table.tombstones.find(task_id) {
+            Some((_, tombstone)) => Rejection::ended(tombstone.standing.class, task_id),
+            None => None,
+        };
+        let unknown = || Rejection::TaskNotFound { task_id: task_id.into() };
+        self.table.key_of(task_id).ok_or_else(|| missing().unwrap_or_else(unknown))
     }
 
     fn cancel(&mut self, now: Now, key: u64, error: Option<String>) -> Result<(), Rejection> {
@@ -141,6 +149,7 @@ impl P2PWorkflowScheduler {
             Class::Live => {}
         }
         record.class = Class::Cancelled;
+        record.not_before = now.wall;
         let error = error.map(Into::into);
         record.outcome = Some(Arc::new(Outcome { error, ..Outcome::default() }));
         record.dot = self.next_dot();
@@ -237,6 +246,7 @@ impl P2PWorkflowScheduler {
     fn complete(&mut self, now: Now, key: u64, result: Option<Arc<str>>) {
         let mut record = self.table.entry(key).record.clone();
         record.class = Class::Completed;
+        record.not_before = now.wall;
         record.outcome = result
             .as_deref()
             .map(|text| Arc::new(Outcome { result: Some(Body::of(text)), ..Outcome::default() }));

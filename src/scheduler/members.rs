@@ -1,18 +1,19 @@
 //! Who else is there: each peer's liveness, and the candidates among whom tasks are ranked.
 //!
 //! A member is known by its heartbeats (Alive → Suspect → Down, as in SWIM: silence or a dropped
-//! connection makes it suspect, a heartbeat of a newer count or incarnation refutes that), by a
-//! clock that a tool reported for it (a candidate until a timeout), or as the holder of a lease
+//! connection makes it suspect, a heartbeat of a newer count or incarnation refutes that, unless it
+//! may have been sent before the connection dropped), by a clock that a tool reported for it (a candidate until a timeout), or as the holder of a lease
 //! that was found on disk or in a merge (suspect from that moment).
 //!
 //! Membership writes nothing: it is this peer's view, and records never depend on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::calls::Now;
+use super::changes::Heard;
 use super::clock::ClockOrder;
 use super::config::Config;
 use super::ownership::Candidates;
@@ -24,8 +25,20 @@ pub struct Heartbeat {
     pub incarnation: u64,
     /// Rises with each heartbeat of an incarnation.
     pub counter: u64,
-    /// Whether the peer runs tasks. One that does not is never an owner.
-    pub takes_work: bool,
+    /// What it does in the swarm.
+    pub presence: Presence,
+}
+
+/// What a peer does in the swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Presence {
+    /// It runs tasks.
+    Works,
+    /// It runs none, and is never an owner.
+    Watches,
+    /// It left for good, and says so with its last heartbeat: what it held is free, and it counts
+    /// neither as known nor as out of reach.
+    Left,
 }
 
 /// A member's liveness.
@@ -52,14 +65,32 @@ pub struct MemberView {
     pub takes_work: bool,
     /// When it was last heard of, in milliseconds since the Unix epoch.
     pub heard_at: Option<u64>,
-    /// How its last reported clock stood to this peer's, before they were merged.
+    /// How its clock stood to this peer's when it was last known, before they were merged.
     pub clock_order: Option<ClockOrder>,
 }
+
+/// Members that are connected to each other as a rule: in a larger swarm a word goes through others.
+const NEIGHBOURS: u64 = 16;
+
+/// How late the time may be that is kept of when a member was heard of, in milliseconds.
+const NOTE_INTERVAL: u64 = 3600 * 1000;
 
 #[derive(Debug)]
 struct Member {
     /// The last heartbeat, if any came.
     beat: Option<Heartbeat>,
+    /// Whether it is connected to this peer.
+    connected: bool,
+    /// The count of the heartbeat that may have been under way when the connection dropped: it
+    /// comes by way of others, and says nothing of what happened since.
+    under_way: u64,
+    /// Whether it is kept as a peer of the swarm, also if nothing was heard of it in this run.
+    kept: bool,
+    /// When that was last kept, on the wall clock.
+    noted_at: u64,
+    /// What it is known to hold on its disk, and when it said so by way of others.
+    have: Option<Arc<BTreeMap<Arc<str>, u64>>>,
+    have_stamp: (u64, u64),
     liveness: Liveness,
     /// When liveness changes next without a word, on the monotonic clock.
     turns_at: u64,
@@ -82,13 +113,19 @@ pub(crate) struct Members {
     next: u64,
     /// Whether what [`Members::views`] shows changed, but for when a member was heard of.
     pub(crate) changed: bool,
+    /// Members that fell silent, to be asked for once.
+    silent: Vec<Arc<str>>,
+    /// Peers that are no members whatever is heard of them.
+    excluded: BTreeSet<Arc<str>>,
 }
 
 impl Members {
     pub(crate) fn new(me: Arc<str>) -> Self {
         let mut candidates = Candidates::default();
         candidates.insert(me.clone());
-        Members { me, members: BTreeMap::new(), candidates, next: u64::MAX, changed: false }
+        let (members, next) = (BTreeMap::new(), u64::MAX);
+        let (silent, excluded) = (Vec::new(), BTreeSet::new());
+        Members { me, members, candidates, next, changed: false, silent, excluded }
     }
 
     /// Among whom tasks are ranked: this peer, and the members that are not down and take work.
@@ -98,7 +135,17 @@ impl Members {
 
     /// Members, this peer among them.
     pub(crate) fn known(&self) -> u64 {
-        self.members.len() as u64 + 1
+        self.members.values().filter(|member| !member.has_left()).count() as u64 + 1
+    }
+
+    /// Whether this peer and those in its reach are no majority of the swarm: then another part of
+    /// it may do the same work.
+    pub(crate) fn is_provisional(&self) -> bool {
+        let swarm = self.members.values().filter(|member| member.kept);
+        let (known, in_reach) = swarm.fold((1, 1), |(known, in_reach), member| {
+            (known + 1, in_reach + usize::from(member.liveness != Liveness::Down))
+        });
+        2 * in_reach <= known
     }
 
     /// Whether `peer` is one of them.
@@ -123,10 +170,11 @@ impl Members {
         })
     }
 
-    /// The last heartbeats of the members that are not down.
+    /// The last heartbeats of the members that are not down, and of those that left.
     pub(crate) fn beats(&self) -> impl Iterator<Item = (&Arc<str>, Heartbeat)> {
-        let up = self.members.iter().filter(|(_, member)| member.liveness != Liveness::Down);
-        up.filter_map(|(peer, member)| member.beat.map(|beat| (peer, beat)))
+        let told = |member: &Member| member.liveness != Liveness::Down || member.has_left();
+        let told = self.members.iter().filter(move |(_, member)| told(member));
+        told.filter_map(|(peer, member)| member.beat.map(|beat| (peer, beat)))
     }
 
     /// The last heartbeat of `peer`, also if it is down.
@@ -152,43 +200,190 @@ impl Members {
         self.members.get(peer).map(|member| member.liveness)
     }
 
-    /// Takes in a heartbeat. An older one than the last changes nothing.
+    /// Takes up a peer of the swarm that was kept. It is suspect until it is heard of.
+    pub(crate) fn recall(&mut self, now: Now, config: &Config, peer: &Arc<str>, heard: Heard) {
+        let member = self.member(peer);
+        (member.kept, member.have) = (true, heard.have);
+        (member.noted_at, member.heard_at) = (heard.at, Some(heard.at));
+        member.turns_at = now.monotonic.saturating_add(config.down_after);
+        self.refresh(now, peer);
+    }
+
+    /// Whether there are other peers in the swarm.
+    pub(crate) fn has_swarm(&self) -> bool {
+        self.members.values().any(|member| member.kept)
+    }
+
+    /// The peers of the swarm, all that are kept.
+    pub(crate) fn swarm(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.members.iter().filter(|(_, member)| member.kept).map(|(peer, _)| peer)
+    }
+
+    /// When any peer of the swarm was last heard of, on the wall clock.
+    pub(crate) fn last_heard_at(&self) -> Option<u64> {
+        let swarm = self.members.values().filter(|member| member.kept);
+        swarm.filter_map(|member| member.heard_at).max()
+    }
+
+    /// When `peer` was last heard of, on the wall clock.
+    pub(crate) fn heard_at(&self, peer: &str) -> Option<u64> {
+        self.members.get(peer)?.heard_at
+    }
+
+    /// What each other peer of the swarm holds, where that is known.
+    pub(crate) fn vectors(&self) -> impl Iterator<Item = Option<&BTreeMap<Arc<str>, u64>>> {
+        let swarm = self.members.values().filter(|member| member.kept);
+        swarm.map(|member| member.have.as_deref())
+    }
+
+    /// How many counters those have together.
+    pub(crate) fn counters(&self) -> usize {
+        self.vectors().flatten().map(BTreeMap::len).sum()
+    }
+
+    /// A peer of the swarm holds this, on its disk, and said so itself.
+    pub(crate) fn holds(&mut self, peer: &str, have: &Arc<BTreeMap<Arc<str>, u64>>) {
+        if let Some(member) = self.members.get_mut(peer) {
+            member.have = Some(have.clone());
+        }
+    }
+
+    /// The same, by way of others. Returns whether it was news.
+    pub(crate) fn held(
+        &mut self,
+        peer: &str,
+        stamp: (u64, u64),
+        have: &Arc<BTreeMap<Arc<str>, u64>>,
+    ) -> bool {
+        let member = self.members.get_mut(peer).filter(|member| member.kept);
+        let Some(member) = member.filter(|member| member.have_stamp < stamp) else { return false };
+        (member.have, member.have_stamp) = (Some(have.clone()), stamp);
+        true
+    }
+
+    /// The peers of the swarm that were not heard of for so long.
+    pub(crate) fn silent_for(&self, now: Now, millis: u64) -> Vec<Arc<str>> {
+        let is_silent = |member: &Member| {
+            let heard_at = member.heard_at.unwrap_or(0);
+            member.kept
+                && member.liveness == Liveness::Down
+                && heard_at.saturating_add(millis) <= now.wall
+        };
+        let silent = self.members.iter().filter(|(_, member)| is_silent(member));
+        silent.map(|(peer, _)| peer.clone()).collect()
+    }
+
+    /// Takes in a heartbeat. An older one than the last changes nothing. Returns whether it is to be
+    /// kept that the peer was heard of.
     pub(crate) fn heartbeat(
         &mut self,
         now: Now,
         config: &Config,
         peer: &Arc<str>,
         beat: Heartbeat,
-    ) {
-        if *peer == self.me {
-            return;
+    ) -> bool {
+        if *peer == self.me || self.excluded.contains(peer) {
+            return false;
         }
+        let detours = self.detours();
         let member = self.member(peer);
-        if member.beat.is_some_and(|last| {
-            (beat.incarnation, beat.counter) <= (last.incarnation, last.counter)
-        }) {
-            return;
+        if let Some(last) = member.beat {
+            if (beat.incarnation, beat.counter) <= (last.incarnation, last.counter) {
+                return false;
+            }
+            let is_same_run = beat.incarnation == last.incarnation;
+            if is_same_run && beat.counter <= member.under_way && beat.presence != Presence::Left {
+                member.beat = Some(beat);
+                return false;
+            }
         }
         let standing = |member: &Member| {
-            (member.beat.map(|beat| beat.takes_work), member.liveness, member.turns_at == u64::MAX)
+            (member.beat.map(|beat| beat.presence), member.liveness, member.turns_at == u64::MAX)
         };
         let before = standing(member);
         member.beat = Some(beat);
-        member.liveness = Liveness::Alive;
+        member.liveness = match beat.presence {
+            Presence::Works | Presence::Watches => Liveness::Alive,
+            Presence::Left => Liveness::Down,
+        };
         member.heard_at = Some(now.wall);
-        member.turns_at = now.monotonic.saturating_add(config.suspect_after);
+        let silence = config.suspect_after * if member.connected { 1 } else { detours };
+        member.turns_at = now.monotonic.saturating_add(silence);
+        let stays = beat.presence != Presence::Left;
+        let is_due = now.wall.abs_diff(member.noted_at) >= NOTE_INTERVAL;
+        let to_be_kept = stays != member.kept || (stays && is_due);
+        member.kept = stays;
+        if !stays {
+            // It may come back with less: nothing is kept of it on disk either.
+            member.have = None;
+        }
+        if to_be_kept {
+            member.noted_at = now.wall;
+        }
         let changed = standing(member) != before;
         self.changed |= changed;
         self.refresh(now, peer);
+        to_be_kept
     }
 
-    /// A connection to `peer` dropped: it is suspect at once.
-    pub(crate) fn connection_lost(&mut self, now: Now, config: &Config, peer: &Arc<str>) {
+    /// How the clock of `peer` stands to this peer's.
+    pub(crate) fn set_clock_order(&mut self, peer: &str, order: ClockOrder) {
         if let Some(member) = self.members.get_mut(peer)
-            && member.liveness == Liveness::Alive
+            && member.clock_order != Some(order)
         {
+            member.clock_order = Some(order);
+            self.changed = true;
+        }
+    }
+
+    /// Forgets `peer` as if it had never been heard of. What it held is as free as that of any peer
+    /// that nobody hears of: after the time that a suspect has.
+    pub(crate) fn forget(&mut self, peer: &str) {
+        if self.members.remove(peer).is_some() {
+            self.candidates.remove(peer);
+            self.changed = true;
+        }
+    }
+
+    /// Nothing that is heard of `peer` makes it a member from now on.
+    pub(crate) fn exclude(&mut self, peer: &Arc<str>) {
+        self.excluded.insert(peer.clone());
+    }
+
+    /// See [`Members::exclude`]: the other way round.
+    pub(crate) fn include(&mut self, peer: &str) {
+        self.excluded.remove(peer);
+    }
+
+    /// The members that fell silent since this was last called.
+    pub(crate) fn take_silent(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.silent)
+    }
+
+    /// How many times as long a word may take that comes by way of others: the way grows with the
+    /// logarithm of the swarm.
+    fn detours(&self) -> u64 {
+        let log = (self.members.len() as u64 / NEIGHBOURS).checked_ilog2();
+        log.map_or(1, |log| u64::from(log) + 2)
+    }
+
+    /// A connection to `peer` stands.
+    pub(crate) fn connected(&mut self, peer: &Arc<str>) {
+        if let Some(member) = self.members.get_mut(peer) {
+            member.connected = true;
+        }
+    }
+
+    /// A connection to `peer` dropped: it is suspect at once. Where it lives, others may tell so.
+    pub(crate) fn connection_lost(&mut self, now: Now, config: &Config, peer: &Arc<str>) {
+        let others_may_tell = config.suspect_after * (self.detours() - 1);
+        let Some(member) = self.members.get_mut(peer) else { return };
+        member.connected = false;
+        if member.liveness == Liveness::Alive {
             member.liveness = Liveness::Suspect;
-            member.turns_at = now.monotonic.saturating_add(config.down_after);
+            let silence = config.down_after.max(others_may_tell);
+            member.turns_at = now.monotonic.saturating_add(silence);
+            member.under_way = member.beat.map_or(0, |last| last.counter + 1);
             self.changed = true;
             self.refresh(now, peer);
         }
@@ -237,6 +432,7 @@ impl Members {
             if member.liveness == Liveness::Alive && member.turns_at <= now.monotonic {
                 member.liveness = Liveness::Suspect;
                 member.turns_at = now.monotonic.saturating_add(config.down_after);
+                self.silent.push(peer.clone());
                 self.changed = true;
             }
             if member.liveness == Liveness::Suspect && member.turns_at <= now.monotonic {
@@ -265,6 +461,12 @@ impl Members {
     fn member(&mut self, peer: &Arc<str>) -> &mut Member {
         self.members.entry(peer.clone()).or_insert(Member {
             beat: None,
+            connected: false,
+            under_way: 0,
+            kept: false,
+            noted_at: 0,
+            have: None,
+            have_stamp: (0, 0),
             liveness: Liveness::Suspect,
             turns_at: u64::MAX,
             reported_until: 0,
@@ -295,13 +497,17 @@ impl Member {
 
     /// Whether tasks may go to it.
     fn is_candidate(&self) -> bool {
-        let beats = self.beat.is_some_and(|beat| beat.takes_work);
+        let beats = self.beat.is_some_and(|beat| beat.presence == Presence::Works);
         (beats && self.liveness != Liveness::Down) || self.reported_until > 0
+    }
+
+    fn has_left(&self) -> bool {
+        self.beat.is_some_and(|beat| beat.presence == Presence::Left)
     }
 
     /// Whether nothing is left to know of it: a reported clock that timed out.
     fn is_forgotten(&self) -> bool {
-        self.beat.is_none() && self.reported_until == 0 && self.turns_at == u64::MAX
+        !self.kept && self.beat.is_none() && self.reported_until == 0 && self.turns_at == u64::MAX
     }
 
     fn next_change(&self) -> u64 {

@@ -9,7 +9,8 @@ use super::changes::{Conflict, Duplicate};
 use super::clock::{MerkleClock, vector_root};
 use super::limits::{self, MAX_CLOCK_ENTRIES, MAX_COUNTER};
 use super::machine::P2PWorkflowScheduler;
-use super::record::{Class, Record};
+use super::push::Pushed;
+use super::record::{Class, Record, Standing};
 use super::rejection::Rejection;
 use super::table::{Entry, Waiting};
 
@@ -26,16 +27,29 @@ impl P2PWorkflowScheduler {
         payload: Option<Arc<str>>,
         result: Option<Arc<str>>,
     ) {
-        let seen = self.have.get(&record.dot.actor).copied().unwrap_or(0);
-        if record.dot.counter <= seen {
+        if !self.is_new(&record.dot) {
             return;
         }
-        if record.dot.counter == seen + 1 {
-            self.have.insert(record.dot.actor.clone(), record.dot.counter);
-            self.changes.have.push(record.dot.clone());
+        self.follow_vector(&record.dot);
+        match self.end_to_forget(now, &record) {
+            Some(key) if self.table.get(key).is_some() => self.leave_nothing(now, key),
+            Some(key) => self.drop_tombstone(key),
+            None => {}
         }
         match self.table.key_of(&record.spec.task_id) {
             None => {
+                if let Some((buried, tombstone)) = self.table.tombstones.find(&record.spec.task_id)
+                {
+                    let Standing { class, dot, digest, .. } = tombstone.standing.clone();
+                    if tombstone.order(&record) == Ordering::Greater {
+                        if record.class == Class::Live && record.standing().digest != digest {
+                            self.tell_end_again(now, buried);
+                        }
+                        return;
+                    }
+                    self.count_out(class, &dot);
+                    self.drop_tombstone(buried);
+                }
                 let key = self.table.next_key();
                 self.keep(key, &record, Some(payload), result);
                 self.add(now, key, Entry::new(record, 0));
@@ -73,10 +87,9 @@ impl P2PWorkflowScheduler {
         let other_spec = before.spec.hash != record.spec.hash;
         let wins = record.order(&before) == Ordering::Greater;
         let (winner, loser) = if wins { (&record, &before) } else { (&before, &record) };
-        if other_spec && self.lost_specs.insert((key, loser.spec.hash)) {
-            self.conflicts += 1;
+        if other_spec {
             let payload = if wins { None } else { payload.clone() };
-            self.changes.conflicts.push(Conflict { record: loser.clone(), payload });
+            self.note_conflict(key, loser.clone(), payload);
         }
         if let Some(duplicate) = second_run(winner, loser)
             && self.lost_runs.insert(duplicate.dot.clone())
@@ -85,6 +98,10 @@ impl P2PWorkflowScheduler {
             self.changes.duplicates.push(duplicate);
         }
         if !wins {
+            let is_again = record.class == Class::Live && is_another_submission(&record, &before);
+            if is_again && before.class != Class::Live {
+                self.tell_end_again(now, key);
+            }
             return;
         }
         self.keep(key, &record, other_spec.then_some(payload), result);
@@ -96,6 +113,57 @@ impl P2PWorkflowScheduler {
         }
         if other_lease {
             self.doubt_own_lease(now, key);
+        }
+    }
+
+    /// The key of what is known of how a task ended, if that is to be forgotten now that it comes in as
+    /// submitted once more: peers forget one after the other, and who forgot it first takes the new
+    /// submission in.
+    pub(super) fn end_to_forget(&self, now: Now, record: &Record) -> Option<u64> {
+        self.replication.as_ref()?;
+        let id = &record.spec.task_id;
+        let (key, dot) = if let Some(key) = self.table.key_of(id) {
+            let known = &self.table.entry(key).record;
+            let is_over = is_another_submission(record, known)
+                && self.retention_is_over(now, known)
+                && known.order(record) == Ordering::Greater;
+            is_over.then_some((key, &known.dot))?
+        } else {
+            let (key, known) = self.table.tombstones.find(id)?;
+            let is_over = known.standing.digest != record.standing().digest
+                && known.order(record) == Ordering::Greater;
+            is_over.then_some((key, known.dot()))?
+        };
+        self.is_lacked_by_nobody(id, dot).then_some(key)
+    }
+
+    /// Writes anew how a task ended, since it was submitted once more where that is forgotten, or was
+    /// not known yet.
+    ///
+    /// Who forgot it has seen its write, and would never be sent it again: each would keep to its own
+    /// record, until an audit with a peer that forgot it as well drops the new submission.
+    fn tell_end_again(&mut self, now: Now, key: u64) {
+        if self.replication.is_none() {
+            return;
+        }
+        let pushed = self.set_pushed(Pushed::Anybody);
+        let dot = self.next_dot();
+        if let Some(tombstone) = self.table.tombstones.get(key) {
+            let rev = tombstone.standing.rev + 1;
+            let standing = Standing { rev, dot, ..tombstone.standing.clone() };
+            self.write_tombstone_again(key, standing);
+        } else {
+            let known = self.table.entry(key).record.clone();
+            self.put(now, key, Record { rev: known.rev + 1, dot, ..known }, None);
+        }
+        self.set_pushed(pushed);
+    }
+
+    /// Keeps a spec that lost against another under the same id, each once.
+    pub(super) fn note_conflict(&mut self, key: u64, record: Record, payload: Option<Arc<str>>) {
+        if self.lost_specs.insert((key, record.spec.hash)) {
+            self.conflicts += 1;
+            self.changes.conflicts.push(Conflict { record, payload });
         }
     }
 
@@ -194,6 +262,12 @@ impl P2PWorkflowScheduler {
         let all = self.clock.vector().len() + new;
         limits::check_count("the merged clock", all, MAX_CLOCK_ENTRIES)
     }
+}
+
+/// Whether they stand for two submissions under one id: each has a stamp of its own.
+fn is_another_submission(record: &Record, known: &Record) -> bool {
+    let stamp = |record: &Record| (record.spec.head, record.spec.created_at);
+    stamp(record) != stamp(known)
 }
 
 /// The run that the loser of a merge stands for, if the winner stands for another of its own.

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::foreign::Carried;
+use super::hash::Hash256;
 use super::members::Heartbeat;
-use super::ownership::Hash256;
 use super::record::{Body, Record, Spec};
+use super::tombstones::Tombstone;
 
 /// The version of the messages that this crate writes and reads.
 pub const VERSION: u16 = 1;
@@ -41,6 +42,8 @@ pub enum Content {
     PullRequest(PullRequest),
     /// One page of it.
     PullPage(PullPage),
+    /// What a member holds, so that all know what nobody lacks any more (rule 11).
+    Held(Held),
 }
 
 impl From<Content> for Message {
@@ -68,8 +71,8 @@ pub struct Roots {
     pub have: Hash256,
     /// Of the shown clock.
     pub clock: Hash256,
-    /// Of the names of all records that are held, summed up: differs where a record lies beyond a
-    /// gap in one peer's vector, which the vectors do not tell.
+    /// Of the names of all live records, and of those that ended and lie beyond a gap in the vector,
+    /// summed up: what the vectors do not tell.
     pub records: u64,
 }
 
@@ -100,6 +103,9 @@ pub struct PullRequest {
     pub have: Arc<BTreeMap<Arc<str>, u64>>,
     /// Up to where the requester has followed this responder; `None` for a new one.
     pub after: Option<Cursor>,
+    /// Whether to list what the requester has seen as well: an audit (see `stale`).
+    #[serde(default)]
+    pub audit: bool,
 }
 
 /// See [`Content::PullPage`].
@@ -113,6 +119,12 @@ pub struct PullPage {
     pub cursor: Cursor,
     /// What the requester lacks, in the order of the responder's changes, texts included.
     pub records: Vec<Carried>,
+    /// What is left of tasks that ended long ago, likewise.
+    #[serde(default)]
+    pub tombstones: Vec<Tombstone>,
+    /// For an audit: fingerprints of the ids of the tasks that are held, and are not in the page.
+    #[serde(default)]
+    pub listed: Vec<u64>,
     /// In the last page: what the requester holds with it.
     pub last: Option<Vectors>,
 }
@@ -126,6 +138,19 @@ pub struct Vectors {
     pub clock: BTreeMap<String, u64>,
 }
 
+/// What a member holds on its disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Who.
+    pub peer: Arc<str>,
+    /// In which of its incarnations it said so.
+    pub incarnation: u64,
+    /// Rises within the incarnation.
+    pub number: u64,
+    /// Its replication vector.
+    pub have: Arc<BTreeMap<Arc<str>, u64>>,
+}
+
 /// A message to be sent: see [`take_outgoing`](super::P2PWorkflowScheduler::take_outgoing) for when it
 /// may leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +161,8 @@ pub struct Outgoing {
     pub message: Message,
     /// Where the texts of a page's records are, record by record.
     pub(super) sources: Vec<Source>,
+    /// See [`Outgoing::is_next_page`].
+    pub(super) is_next_page: bool,
 }
 
 /// Where a record in a page came from.
@@ -158,13 +185,22 @@ pub enum Text {
 
 impl Outgoing {
     pub(super) fn new(to: &Arc<str>, content: Content) -> Self {
-        Outgoing { to: to.clone(), message: content.into(), sources: Vec::new() }
+        let message = content.into();
+        Outgoing { to: to.clone(), message, sources: Vec::new(), is_next_page: false }
     }
 
     /// Whether it may leave before anything is on disk: a heartbeat, which moves no vector.
     #[must_use]
     pub fn may_leave_at_once(&self) -> bool {
         matches!(self.message.content, Content::Heartbeat(_))
+    }
+
+    /// Whether it asks for the next page of a pull: that moves nothing, so it may leave while what
+    /// the page before brought is on its way to the disk, but not further ahead, or a slow disk would
+    /// be flooded.
+    #[must_use]
+    pub fn is_next_page(&self) -> bool {
+        self.is_next_page
     }
 
     /// Fills in the texts that its records need, each as it is on disk.
@@ -203,7 +239,7 @@ fn take_texts(
 }
 
 fn is_payload(spec: &Spec, text: &str) -> bool {
-    spec.clone().sealed(Some(text)).hash == spec.hash
+    text.len() == spec.payload_size as usize && spec.hash_with(Some(text)) == spec.hash
 }
 
 /// Roughly how long a record is on the wire, but for its texts.
@@ -214,7 +250,9 @@ pub(super) fn size_without_texts(record: &Record) -> usize {
     let names = spec.task_id.len() + spec.workflow_id.len() + spec.name.len();
     let said = record.outcome.iter().flat_map(|outcome| [&outcome.error, &outcome.note]);
     let said: usize = said.flatten().map(|text| text.len()).sum();
-    400 + names + lists + said
+    let more = record.more.iter().flat_map(|more| more.iter());
+    let more: usize = more.map(|(name, value)| name.len() + value.len() + 8).sum();
+    400 + names + lists + said + more
 }
 
 /// Roughly how long a record is on the wire with its texts.

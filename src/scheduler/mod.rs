@@ -12,7 +12,8 @@
 //!
 //!   messages ──▶ replication ──▶ Outgoing    refused       what a message must be like
 //!                     │                      foreign       what a record in it must be like
-//!             push  pull  change_order
+//!             push  pull  change_order     stale         what is not done while this peer may be behind
+//!                                      pruning       tombstones, and how they go
 //! ```
 
 mod actor;
@@ -25,6 +26,7 @@ mod clock;
 mod config;
 mod dependencies;
 mod foreign;
+mod hash;
 mod heap;
 mod key_set;
 pub mod limits;
@@ -35,6 +37,7 @@ mod merge;
 mod messages;
 mod news;
 mod ownership;
+mod pruning;
 mod pull;
 mod push;
 mod ready;
@@ -43,30 +46,35 @@ mod refused;
 mod rejection;
 mod replication;
 mod settle;
+mod slots;
+mod stale;
 mod submit;
 mod table;
 mod tags;
+mod tombstones;
 mod view;
 
 pub use calls::*;
-pub use changes::{Changes, Conflict, Duplicate, Kept, KeptTask, TaskChange};
+pub use changes::{Burial, Changes, Conflict, Duplicate, Heard, Kept, KeptTask, TaskChange};
 pub use clock::{ClockOrder, MerkleClock, vector_root};
 pub use config::Config;
 pub use foreign::{Carried, RecordError};
+pub use hash::{Hash256, ParseHashError};
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
 pub use machine::{Jitter, P2PWorkflowScheduler};
-pub use members::{Heartbeat, Liveness, MemberView};
+pub use members::{Heartbeat, Liveness, MemberView, Presence};
 pub use messages::{
-    Beats, Content, Cursor, Message, Outgoing, PullId, PullPage, PullRequest, Roots, Text, VERSION,
-    Vectors,
+    Beats, Content, Cursor, Held, Message, Outgoing, PullId, PullPage, PullRequest, Roots, Text,
+    VERSION, Vectors,
 };
 pub use news::News;
 pub use ownership::{
-    Candidates, Distance, HammingDistanceError, Hash256, ParseHashError,
-    calculate_hamming_distance, combined_hash, task_hash, tie,
+    Candidates, Distance, HammingDistanceError, calculate_hamming_distance, combined_hash,
+    task_hash, tie,
 };
-pub use record::{Body, Class, Dot, Lease, Outcome, Phase, Record, Spec};
+pub use record::{Body, Class, Dot, Lease, More, Outcome, Phase, Record, Spec, Standing};
 pub use refused::Refused;
 pub use rejection::Rejection;
 pub use replication::Run;
 pub use tags::{ParseTagError, TagSet, WorkflowTag};
+pub use tombstones::Tombstone;

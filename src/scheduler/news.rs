@@ -14,8 +14,10 @@ use super::machine::P2PWorkflowScheduler;
 pub struct News<'s> {
     /// Tasks by key, some of them more than once.
     pub tasks: &'s [u64],
-    /// Workflows that lost a task to another, by a merge.
+    /// Workflows that lost a task: to another by a merge, or since it ended long ago.
     pub left: &'s [Arc<str>],
+    /// Tasks that are shown no longer.
+    pub gone: &'s [Arc<str>],
     /// Whether the shown clock rose.
     pub clock: bool,
     /// Whether a member came, went, or is in another standing. A mere heartbeat is no news.
@@ -30,7 +32,7 @@ impl News<'_> {
     /// Whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty() && !self.members && !self.kept
+        self.tasks.is_empty() && self.gone.is_empty() && !self.members && !self.kept
     }
 }
 
@@ -39,6 +41,7 @@ impl News<'_> {
 pub(super) struct Gathered {
     pub(super) tasks: Vec<u64>,
     pub(super) left: Vec<Arc<str>>,
+    pub(super) gone: Vec<Arc<str>>,
 }
 
 impl P2PWorkflowScheduler {
@@ -48,10 +51,12 @@ impl P2PWorkflowScheduler {
         News {
             tasks: &self.gathered.tasks,
             left: &self.gathered.left,
+            gone: &self.gathered.gone,
             clock: !self.changes.clock.is_empty(),
             members: self.members.changed,
             workflows: self.table.newest_changed,
-            kept: !self.changes.is_empty(),
+            // That a member was heard of is kept too, and shows nothing.
+            kept: self.changes.shows_something(),
         }
     }
 
@@ -65,6 +70,7 @@ impl P2PWorkflowScheduler {
     pub(super) fn forget_news(&mut self) {
         self.gathered.tasks.clear();
         self.gathered.left.clear();
+        self.gathered.gone.clear();
         (self.members.changed, self.table.newest_changed) = (false, false);
     }
 }

@@ -15,14 +15,12 @@
 //! task starts one place further down, so a retry goes to another peer.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::bit_slices::{BitSlices, Distances, columns};
+use super::hash::{Hash256, hex_value};
 
 /// Why two hashes have no Hamming distance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,111 +46,6 @@ pub fn calculate_hamming_distance(a: &str, b: &str) -> Result<u32, HammingDistan
     }
     let digits = |text: &str| text.bytes().filter_map(hex_value).collect::<Vec<u8>>();
     Ok(digits(a).iter().zip(digits(b)).map(|(a, b)| (a ^ b).count_ones()).sum())
-}
-
-/// A SHA-256 hash, as four big-endian words: the order of hashes is that of their texts.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Hash256(pub [u64; 4]);
-
-impl Hash256 {
-    /// The hash of some bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Sha256::new_with_prefix(bytes).into()
-    }
-
-    /// The hash with these bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        let mut words = [0; 4];
-        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
-        }
-        Self(words)
-    }
-
-    /// Its bytes.
-    pub fn to_bytes(self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        for (bytes, word) in bytes.chunks_exact_mut(8).zip(self.0) {
-            bytes.copy_from_slice(&word.to_be_bytes());
-        }
-        bytes
-    }
-
-    /// 64 lowercase hexadecimal digits.
-    pub fn to_hex(&self) -> String {
-        self.to_string()
-    }
-
-    /// Reads 64 hexadecimal digits of either case.
-    pub fn from_hex(text: &str) -> Result<Self, ParseHashError> {
-        if text.len() != 64 {
-            return Err(ParseHashError);
-        }
-        let mut words = [0; 4];
-        for (index, digit) in text.bytes().enumerate() {
-            let value = hex_value(digit).ok_or(ParseHashError)?;
-            words[index / 16] = words[index / 16] << 4 | u64::from(value);
-        }
-        Ok(Self(words))
-    }
-
-    fn hex_digits(&self) -> [u8; 64] {
-        std::array::from_fn(|index| {
-            let nibble = self.0[index / 16] >> (60 - index % 16 * 4) & 0xf;
-            b"0123456789abcdef"[nibble as usize]
-        })
-    }
-}
-
-impl From<Sha256> for Hash256 {
-    fn from(hasher: Sha256) -> Self {
-        Self::from_bytes(hasher.finalize().into())
-    }
-}
-
-impl fmt::Display for Hash256 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d] = self.0;
-        write!(f, "{a:016x}{b:016x}{c:016x}{d:016x}")
-    }
-}
-
-impl fmt::Debug for Hash256 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl From<Hash256> for String {
-    fn from(hash: Hash256) -> Self {
-        hash.to_hex()
-    }
-}
-
-impl TryFrom<String> for Hash256 {
-    type Error = ParseHashError;
-
-    fn try_from(text: String) -> Result<Self, ParseHashError> {
-        Self::from_hex(&text)
-    }
-}
-
-impl FromStr for Hash256 {
-    type Err = ParseHashError;
-
-    fn from_str(text: &str) -> Result<Self, ParseHashError> {
-        Self::from_hex(text)
-    }
-}
-
-/// A text that is no SHA-256 hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a hash is 64 hexadecimal digits")]
-pub struct ParseHashError;
-
-fn hex_value(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 /// The hash that names a task within its workflow.
@@ -322,6 +215,17 @@ impl Candidates {
         Some((place + self.len() - first) % self.len())
     }
 
+    /// The candidates in the order of their turns in an epoch, the owner first.
+    pub fn turns(
+        &self,
+        combined: &Hash256,
+        epoch: u64,
+    ) -> impl Iterator<Item = (&Arc<str>, Distance)> {
+        let first = self.first_place(epoch).unwrap_or_default();
+        let places = (0..self.len()).map(move |turn| (first + turn) % self.len());
+        places.filter_map(|place| self.at_place(combined, place))
+    }
+
     fn first_place(&self, epoch: u64) -> Option<usize> {
         let place = epoch.saturating_sub(1).checked_rem(self.len() as u64)?;
         Some(place as usize)
@@ -352,21 +256,6 @@ mod tests {
             .collect();
         ranked.sort();
         ranked.into_iter().map(|(_, peer)| peer).collect()
-    }
-
-    #[test]
-    fn a_hash_reads_back_from_its_digits() {
-        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert_eq!(hash("").to_hex(), empty);
-        assert_eq!(Hash256::from_hex(empty), Ok(hash("")));
-        assert_eq!(empty.to_uppercase().parse(), Ok(hash("")));
-        assert_eq!(hash("").hex_digits(), empty.as_bytes());
-        let json = serde_json::to_string(&hash("")).unwrap();
-        assert_eq!(json, format!("\"{empty}\""));
-        assert_eq!(serde_json::from_str::<Hash256>(&json).unwrap(), hash(""));
-        for wrong in ["", &empty[1..], &empty.replace('e', "g"), &"é".repeat(32)] {
-            assert_eq!(Hash256::from_hex(wrong), Err(ParseHashError));
-        }
     }
 
     #[test]
@@ -414,12 +303,17 @@ mod tests {
                 let rank = candidates.rank_of(peer, &combined, epoch);
                 assert_eq!(rank, Some((place + 7 - first) % 7));
             }
+            let turns: Vec<_> = candidates.turns(&combined, epoch).map(|(peer, _)| peer).collect();
+            let mut rotated: Vec<_> = ranking.iter().collect();
+            rotated.rotate_left(first);
+            assert_eq!(turns, rotated);
         }
         assert_eq!(candidates.owner(&combined, 0), candidates.owner(&combined, 1));
     }
 
     #[test]
     fn nobody_owns_a_task_without_candidates() {
+        assert_eq!(Candidates::default().turns(&hash("task"), 1).count(), 0);
         let mut candidates = candidates(2);
         assert!(!candidates.insert("peer-0".into()));
         assert!(candidates.remove("peer-0") && candidates.remove("peer-1"));

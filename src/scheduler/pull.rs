@@ -5,19 +5,24 @@
 //! any later pull. Only with the last page, which reaches the end of the order under one lock, does
 //! it hold all that the responder's vector stands for, and only then is that vector merged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::calls::Now;
+use super::clock::MerkleClock;
 use super::foreign::Carried;
 use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_CLOCK_ENTRIES, MAX_PULL_SCAN};
 use super::machine::P2PWorkflowScheduler;
 use super::messages::{
     Content, Cursor, Outgoing, PullId, PullPage, PullRequest, Source, Vectors, size_with_texts,
 };
-use super::record::{Dot, Record};
+use super::record::{Dot, Record, fingerprint};
 use super::refused::Refused;
 use super::replication::{Replication, below};
+use super::tombstones::Tombstone;
+
+/// Pulls that left equal vectors and differing records, before an audit looks for the reason.
+const PULLS_BEFORE_AUDIT: u32 = 2;
 
 /// A pull that waits for its next page.
 #[derive(Debug)]
@@ -27,6 +32,10 @@ pub(super) struct Pull {
     /// As it was when the pull began.
     have: Arc<BTreeMap<Arc<str>, u64>>,
     after: Option<Cursor>,
+    /// Whether a page came.
+    has_begun: bool,
+    /// For an audit: fingerprints of the ids of the tasks that the peer holds.
+    listed: Option<BTreeSet<u64>>,
     /// When it ends unless a page comes, on the monotonic clock.
     pub(super) gives_up_at: u64,
 }
@@ -45,10 +54,12 @@ impl P2PWorkflowScheduler {
     /// Pulls from one of the connected peers that may hold what this one lacks.
     fn begin_pull(&mut self, now: Now) {
         let roots = self.roots();
+        let audit = self.is_in_doubt();
+        let any = audit || self.is_settling();
         let Some(replication) = &mut self.replication else { return };
         let connected = replication.connected.iter();
         let mut differing: Vec<(&Arc<str>, bool)> = connected
-            .filter(|(_, remote)| remote.differs_from(roots))
+            .filter(|(_, remote)| remote.roots.is_some_and(|theirs| any || theirs != roots))
             .map(|(peer, remote)| (peer, remote.wants_pull))
             .collect();
         if differing.iter().any(|(_, wants_pull)| *wants_pull) {
@@ -60,9 +71,14 @@ impl P2PWorkflowScheduler {
         let peer = differing[below((self.jitter)(), differing.len())].0.clone();
         replication.pulls += 1;
         let id = PullId { run: replication.nonce, number: replication.pulls };
-        let after = replication.cursors.get(&peer).copied();
+        // Where pulls do not help, something else is wrong than what they mend.
+        let remote = &replication.connected[&peer];
+        let audit = audit || remote.pulls_in_vain >= PULLS_BEFORE_AUDIT;
+        let after = replication.cursors.get(&peer).filter(|_| !audit).copied();
         let have = Arc::new(self.have.clone());
-        replication.pull = Some(Pull { peer, id, have, after, gives_up_at: 0 });
+        let listed = audit.then(BTreeSet::new);
+        let (has_begun, gives_up_at) = (false, 0);
+        replication.pull = Some(Pull { peer, id, have, after, has_begun, listed, gives_up_at });
         self.request_page(now);
     }
 
@@ -70,14 +86,24 @@ impl P2PWorkflowScheduler {
         let Some(replication) = &mut self.replication else { return };
         let Some(pull) = &mut replication.pull else { return };
         pull.gives_up_at = now.monotonic.saturating_add(self.config.pull_timeout);
-        let request = PullRequest { pull: pull.id, have: pull.have.clone(), after: pull.after };
-        replication.outgoing.push(Outgoing::new(&pull.peer, Content::PullRequest(request)));
+        let request = PullRequest {
+            pull: pull.id,
+            have: pull.have.clone(),
+            after: pull.after,
+            audit: pull.listed.is_some(),
+        };
+        let outgoing = Outgoing::new(&pull.peer, Content::PullRequest(request));
+        replication.outgoing.push(Outgoing { is_next_page: pull.has_begun, ..outgoing });
     }
 
-    /// Ends the pull, whether or not it reached its end.
+    /// Ends the pull, whether or not it reached its end. A peer whose pull failed is asked before
+    /// others no longer: it may fail again.
     pub(super) fn end_pull(&mut self, now: Now) {
         if let Some(replication) = &mut self.replication {
-            replication.pull = None;
+            let failed = replication.pull.take().map(|pull| pull.peer);
+            if let Some(remote) = failed.and_then(|peer| replication.connected.get_mut(&peer)) {
+                remote.wants_pull = false;
+            }
             self.plan_pull(now);
         }
     }
@@ -111,7 +137,7 @@ impl P2PWorkflowScheduler {
     }
 
     fn take_page(&mut self, now: Now, from: &Arc<str>, page: PullPage) -> Result<(), Refused> {
-        let PullPage { after, cursor, records, last, .. } = page;
+        let PullPage { after, cursor, records, tombstones, listed, last, .. } = page;
         if after.is_some_and(|after| after.run != cursor.run) {
             // The peer started again and numbers its changes anew.
             if let Some(replication) = &mut self.replication {
@@ -122,11 +148,17 @@ impl P2PWorkflowScheduler {
         }
         let progress = cursor.number > after.map_or(0, |after| after.number);
         self.check_records(&records)?;
+        self.check_tombstones(&tombstones)?;
+        if listed.len() > MAX_PULL_SCAN {
+            return Err(Refused::TooMany { what: "ids", count: listed.len() });
+        }
         if let Some(last) = &last {
             self.check_have(&last.have)?;
             self.check_clock_of(&last.clock)?;
         }
+        self.follow_audit(&records, &tombstones, &listed);
         self.take_in_page(now, records)?;
+        tombstones.into_iter().for_each(|tombstone| self.take_in_tombstone(now, tombstone));
         let Some(replication) = &mut self.replication else { return Ok(()) };
         if !replication.cursors.contains_key(from) && replication.cursors.len() >= MAX_CLOCK_ENTRIES
         {
@@ -138,7 +170,7 @@ impl P2PWorkflowScheduler {
             self.reach_end(now, from, last);
         } else if progress {
             if let Some(pull) = &mut replication.pull {
-                pull.after = Some(cursor);
+                (pull.after, pull.has_begun) = (Some(cursor), true);
             }
             self.request_page(now);
         } else {
@@ -148,20 +180,40 @@ impl P2PWorkflowScheduler {
         Ok(())
     }
 
+    fn follow_audit(&mut self, records: &[Carried], tombstones: &[Tombstone], ids: &[u64]) {
+        let pull = self.replication.as_mut().and_then(|replication| replication.pull.as_mut());
+        let Some(listed) = pull.and_then(|pull| pull.listed.as_mut()) else { return };
+        let records = records.iter().map(|carried| &carried.record.spec.task_id);
+        let here = records.chain(tombstones.iter().map(|tombstone| &tombstone.task_id));
+        listed.extend(here.map(|id| fingerprint(id.as_bytes())));
+        listed.extend(ids);
+    }
+
     /// All that the responder's vector stands for is here.
     fn reach_end(&mut self, now: Now, from: &Arc<str>, last: Vectors) {
-        for (actor, counter) in last.have {
-            if self.have.get(&actor).is_none_or(|known| *known < counter) {
-                self.have.insert(actor.clone(), counter);
-                self.changes.have.push(Dot { actor, counter });
+        let have = Arc::new(last.have);
+        for (actor, counter) in &*have {
+            if self.have.get(actor).is_none_or(|known| known < counter) {
+                self.vector_rose(&Dot { actor: actor.clone(), counter: *counter });
             }
         }
+        let pull = self.replication.as_mut().and_then(|replication| replication.pull.take());
+        let listed = pull.and_then(|pull| pull.listed);
+        self.members.holds(from, &have);
+        self.pulled(now, &have, listed.as_ref());
+        let mut theirs = MerkleClock::new(&**from);
+        theirs.merge(&last.clock);
+        self.members.set_clock_order(from, theirs.compare(&self.clock));
         self.merge_clock(&last.clock);
         self.end_pull(now);
         let roots = self.roots();
         let Some(replication) = &mut self.replication else { return };
         if let Some(remote) = replication.connected.get_mut(from) {
             remote.wants_pull = false;
+            let in_vain = remote
+                .roots
+                .is_some_and(|theirs| theirs.have == roots.have && theirs.records != roots.records);
+            remote.pulls_in_vain = if in_vain { remote.pulls_in_vain + 1 } else { 0 };
         }
         let mut others = replication.connected.values();
         if others.any(|remote| remote.wants_pull && remote.differs_from(roots)) {
@@ -178,19 +230,22 @@ impl P2PWorkflowScheduler {
         self.check_have(&request.have)?;
         let Some(replication) = &self.replication else { return Ok(()) };
         let run = replication.nonce;
-        let PullRequest { pull, have, after } = request;
+        let PullRequest { pull, have, after, audit } = request;
+        self.members.holds(from, &have);
         let mut page = PullPage {
             pull,
             after,
             cursor: after.unwrap_or(Cursor { run, number: 0 }),
             records: Vec::new(),
+            tombstones: Vec::new(),
+            listed: Vec::new(),
             last: None,
         };
         let mut sources = Vec::new();
         if page.cursor.run != run || page.cursor.number > replication.order.last() {
             // Not a place in this run: the requester begins anew.
             page.cursor = Cursor { run, number: 0 };
-        } else if self.fill_page(replication, &have, &mut page, &mut sources) {
+        } else if self.fill_page(replication, &have, audit, &mut page, &mut sources) {
             let clock = self.clock.vector().clone();
             page.last = Some(Vectors { have: self.have.clone(), clock });
         }
@@ -206,6 +261,7 @@ impl P2PWorkflowScheduler {
         &self,
         replication: &Replication,
         have: &BTreeMap<Arc<str>, u64>,
+        audit: bool,
         page: &mut PullPage,
         sources: &mut Vec<Source>,
     ) -> bool {
@@ -215,15 +271,27 @@ impl P2PWorkflowScheduler {
             if looked_at == MAX_PULL_SCAN {
                 return false;
             }
-            let record = &self.table.entry(key).record;
-            if !covers(have, record) {
-                bytes += size_with_texts(record);
-                let is_full = page.records.len() == MAX_CARRIED || bytes > MAX_CARRIED_BYTES;
-                if is_full && !page.records.is_empty() {
+            let held = match self.table.get(key) {
+                Some(entry) => Some(Kind::Record(&entry.record)),
+                None => self.table.tombstones.get(key).map(Kind::Tombstone),
+            };
+            let Some(held) = held else { continue };
+            if !covers(have, held.dot()) {
+                bytes += held.size();
+                let count = page.records.len() + page.tombstones.len();
+                if count == MAX_CARRIED || (bytes > MAX_CARRIED_BYTES && count > 0) {
                     return false;
                 }
-                page.records.push(Carried { record: record.clone(), payload: None, result: None });
-                sources.push(Source { key, number });
+                match held {
+                    Kind::Record(record) => {
+                        let (record, payload, result) = (record.clone(), None, None);
+                        page.records.push(Carried { record, payload, result });
+                        sources.push(Source { key, number });
+                    }
+                    Kind::Tombstone(tombstone) => page.tombstones.push(tombstone.clone()),
+                }
+            } else if audit {
+                page.listed.push(fingerprint(held.id().as_bytes()));
             }
             page.cursor.number = number;
         }
@@ -232,7 +300,36 @@ impl P2PWorkflowScheduler {
     }
 }
 
-/// Whether whoever has this vector holds the record's state, or a greater one.
-fn covers(have: &BTreeMap<Arc<str>, u64>, record: &Record) -> bool {
-    have.get(&record.dot.actor).is_some_and(|known| *known >= record.dot.counter)
+/// What stands under a key.
+enum Kind<'t> {
+    Record(&'t Record),
+    Tombstone(&'t Tombstone),
+}
+
+impl Kind<'_> {
+    fn dot(&self) -> &Dot {
+        match self {
+            Kind::Record(record) => &record.dot,
+            Kind::Tombstone(tombstone) => tombstone.dot(),
+        }
+    }
+
+    fn id(&self) -> &str {
+        match self {
+            Kind::Record(record) => &record.spec.task_id,
+            Kind::Tombstone(tombstone) => &tombstone.task_id,
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Kind::Record(record) => size_with_texts(record),
+            Kind::Tombstone(tombstone) => 300 + tombstone.task_id.len(),
+        }
+    }
+}
+
+/// Whether whoever has this vector holds the state of this write, or a greater one.
+fn covers(have: &BTreeMap<Arc<str>, u64>, dot: &Dot) -> bool {
+    have.get(&dot.actor).is_some_and(|known| *known >= dot.counter)
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use super::calls::Now;
 use super::changes::TaskChange;
 use super::foreign::{Carried, RecordError};
+use super::hash::Hash256;
 use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_FRESH, MAX_LIVE_TASKS};
 use super::machine::{Jitter, P2PWorkflowScheduler};
 use super::messages::{Content, Outgoing, size_without_texts};
-use super::ownership::Hash256;
-use super::record::{Dot, Record};
+use super::record::Record;
 use super::refused::Refused;
 use super::replication::{Replication, below};
 
@@ -37,13 +37,9 @@ pub(super) enum Pushed {
 }
 
 impl Replication {
-    /// Follows a record that is kept, in place of the one that has the dot `before`.
-    pub(super) fn kept(&mut self, change: &TaskChange, before: Option<&Dot>) {
+    /// Follows a record that is kept.
+    pub(super) fn kept(&mut self, change: &TaskChange) {
         self.order.changed(change.key);
-        self.records = self
-            .records
-            .wrapping_sub(before.map_or(0, Dot::fingerprint))
-            .wrapping_add(change.record.dot.fingerprint());
         let from = match &self.pushed {
             Pushed::Anybody => None,
             Pushed::OthersThan(peer) => Some(peer.clone()),
@@ -100,9 +96,11 @@ impl P2PWorkflowScheduler {
         taken
     }
 
-    fn set_pushed(&mut self, pushed: Pushed) {
-        if let Some(replication) = &mut self.replication {
-            replication.pushed = pushed;
+    /// Returns whom they were pushed to so far.
+    pub(super) fn set_pushed(&mut self, pushed: Pushed) -> Pushed {
+        match &mut self.replication {
+            Some(replication) => std::mem::replace(&mut replication.pushed, pushed),
+            None => pushed,
         }
     }
 
@@ -117,12 +115,13 @@ impl P2PWorkflowScheduler {
     /// Merges a record that was checked, if its texts came along or are here.
     fn take_in(&mut self, now: Now, carried: Carried) -> Result<(), Refused> {
         let Carried { mut record, payload, result } = carried;
-        let seen = self.have.get(&record.dot.actor).copied().unwrap_or(0);
-        if record.dot.counter <= seen {
+        if !self.is_new(&record.dot) {
             return Ok(());
         }
         let task_id = &record.spec.task_id;
-        let known = self.table.key_of(task_id).map(|key| &self.table.entry(key).record);
+        let known = self.table.key_of(task_id);
+        let known = known.filter(|_| self.end_to_forget(now, &record).is_none());
+        let known = known.map(|key| &self.table.entry(key).record);
         if known.is_none() && self.table.live() >= MAX_LIVE_TASKS {
             return Err(Refused::Full);
         }
@@ -207,7 +206,7 @@ fn size_carried(carried: &Carried) -> usize {
 }
 
 /// At most `count` connected peers, chosen at random.
-fn some_of(
+pub(super) fn some_of(
     replication: &Replication,
     jitter: &mut Jitter,
     count: usize,

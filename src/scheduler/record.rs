@@ -21,12 +21,14 @@
 //! text itself travels beside it and lives in the store.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::ownership::{Hash256, task_hash, tie};
+use super::hash::Hash256;
+use super::ownership::{task_hash, tie};
 use super::tags::TagSet;
 
 /// Fences are `epoch << FENCE_EPOCH_SHIFT | tie - 1`: they rise along the order of records.
@@ -48,11 +50,15 @@ impl Dot {
     /// A number that hardly any other dot has: FNV-1a, mixed. For sums that tell whether two peers
     /// hold the same, not for what an attacker must not forge.
     pub(super) fn fingerprint(&self) -> u64 {
-        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        let counter = self.counter.to_le_bytes();
-        let hash = self.actor.as_bytes().iter().chain(&counter).fold(0xcbf2_9ce4_8422_2325, step);
-        (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        fingerprint(self.actor.as_bytes().iter().chain(&self.counter.to_le_bytes()))
     }
+}
+
+/// FNV-1a, mixed: see [`Dot::fingerprint`].
+pub(super) fn fingerprint<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step);
+    (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Hash and size of a JSON text that is kept in the store, not in memory.
@@ -115,6 +121,12 @@ impl Spec {
     #[must_use]
     pub fn sealed(mut self, payload: Option<&str>) -> Self {
         self.payload_size = u32::try_from(payload.map_or(0, str::len)).unwrap_or(u32::MAX);
+        self.hash = self.hash_with(payload);
+        self
+    }
+
+    /// What [`Spec::hash`] is with this payload.
+    pub(super) fn hash_with(&self, payload: Option<&str>) -> Hash256 {
         let mut bytes = Canonical::default();
         bytes.text(&self.task_id).text(&self.workflow_id).text(&self.name);
         bytes.number(u64::from(self.tags.bits())).number(u64::from(self.priority));
@@ -129,8 +141,7 @@ impl Spec {
             .number(self.delay)
             .number(u64::from(self.max_attempts))
             .number(u64::from(self.lease_duration));
-        self.hash = bytes.finish();
-        self
+        bytes.finish()
     }
 
     /// Whether the other is the same but for its stamp, and so has the same hash.
@@ -168,6 +179,28 @@ pub enum Phase {
     Failed = 2,
 }
 
+/// Where a record stands in the order of its task's records: all that the order looks at. See the
+/// module's page.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Standing {
+    /// See [`Record::class`].
+    pub class: Class,
+    /// See [`Record::epoch`].
+    pub epoch: u32,
+    /// See [`Record::phase`].
+    pub phase: Phase,
+    /// 0 without a holder, else larger for the closer one.
+    pub tie: u32,
+    /// See [`Record::rev`].
+    pub rev: u32,
+    /// See [`Spec::hash`].
+    pub spec_hash: Hash256,
+    /// SHA-256 of what the other parts do not cover.
+    pub digest: Hash256,
+    /// See [`Record::dot`].
+    pub dot: Dot,
+}
+
 /// The right to run a task, and who has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -193,6 +226,11 @@ pub struct Outcome {
     pub note: Option<Box<str>>,
 }
 
+/// Optional fields by name, each a JSON text, that are kept and passed on as they came: the place for
+/// what later versions add to a record. A version that knows a field still writes it here, so that
+/// all compute the same order.
+pub type More = BTreeMap<Box<str>, Box<str>>;
+
 /// All that is known of one task. See the module's page for how two of them merge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -211,13 +249,17 @@ pub struct Record {
     /// Attempts that failed.
     pub failures: u32,
     /// Attempts that ended without a word: the session or the node went away.
-    pub losses: u32,
-    /// Not to be claimed before this time, in milliseconds since the Unix epoch; 0 is at once.
+    pub losses: u8,
+    /// While it is live: not to be claimed before this time, 0 is at once. Then: when it ended. In
+    /// milliseconds since the Unix epoch.
     pub not_before: u64,
     /// Who holds it, held it last, or completed it.
     pub lease: Option<Arc<Lease>>,
     /// What the last attempt left behind.
     pub outcome: Option<Arc<Outcome>>,
+    /// What a later version of this program wrote and this one does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Arc<More>>,
     /// The write that made this record.
     pub dot: Dot,
 }
@@ -272,6 +314,27 @@ impl Record {
             .then_with(|| self.dot.cmp(&other.dot))
     }
 
+    /// Its place in that order, by itself.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            class: self.class,
+            epoch: self.epoch,
+            phase: self.phase,
+            tie: self.tie(),
+            rev: self.rev,
+            spec_hash: self.spec.hash,
+            digest: self.digest(),
+            dot: self.dot.clone(),
+        }
+    }
+
+    /// When it ended, in milliseconds since the Unix epoch; `None` while it is live.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<u64> {
+        (self.class != Class::Live).then(|| self.not_before.max(self.spec.created_at))
+    }
+
     /// 0 without a holder: a pending task's lease is only the last one.
     fn tie(&self) -> u32 {
         match &self.lease {
@@ -304,6 +367,9 @@ impl Record {
         bytes.body(outcome.result);
         for text in [&outcome.error, &outcome.note] {
             bytes.number(u64::from(text.is_some())).text(text.as_deref().unwrap_or_default());
+        }
+        for (name, value) in self.more.iter().flat_map(|more| more.iter()) {
+            bytes.text(name).text(value);
         }
         bytes.finish()
     }

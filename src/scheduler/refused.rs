@@ -11,6 +11,7 @@ use super::limits::{
 use super::machine::P2PWorkflowScheduler;
 use super::messages::VERSION;
 use super::record::{Dot, Record};
+use super::tombstones::Tombstone;
 
 /// Why a message is refused. Nothing of a refused message but the records before the one that is
 /// named, each good by itself, was taken in.
@@ -57,9 +58,10 @@ pub enum Refused {
     #[error("this node already holds {MAX_LIVE_TASKS} tasks that have not ended")]
     Full,
     /// The peer knows of a write by this node's actor that this node does not know of: its store
-    /// was put back to an older state. It must write under a new actor (protocol rule 5).
+    /// was put back to an older state. From now on it writes under a new actor (protocol rule 5), and
+    /// what the peer said comes again by a pull.
     #[error(
-        "it knows of write {counter} of this node, which knows of {known}: this node's store was restored"
+        "it knows of write {counter} of this node, which knows of {known}: this node's store was put back to an older state"
     )]
     OwnWrites {
         /// The largest counter that the peer knows.
@@ -87,6 +89,19 @@ impl P2PWorkflowScheduler {
             for Dot { actor, counter } in [Some(&carried.record.dot), lease].into_iter().flatten() {
                 self.check_own(actor, *counter)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Checks all tombstones of a page.
+    pub(super) fn check_tombstones(&self, tombstones: &[Tombstone]) -> Result<(), Refused> {
+        if tombstones.len() > MAX_CARRIED {
+            return Err(Refused::TooMany { what: "tombstones", count: tombstones.len() });
+        }
+        for tombstone in tombstones {
+            let refused = |error| Refused::Record { task_id: tombstone.task_id.clone(), error };
+            tombstone.check().map_err(refused)?;
+            self.check_own(&tombstone.dot().actor, tombstone.dot().counter)?;
         }
         Ok(())
     }

@@ -24,10 +24,12 @@
 //!   carries the texts that its change brought; a receiver that lacks others leaves the record to
 //!   its next pull. Nobody resends a push: what is lost comes by a pull.
 //! * **Pull** (rule 8): one at a time, from a peer whose roots differ from this peer's, once they are
-//!   known and at an interval with jitter. The responder keeps nothing of it: the request says up to where
+//!   known, once both have been quiet for a heartbeat (then what is missing was lost, and a task that
+//!   waits for it would wait for the interval), and at an interval with jitter. The responder keeps nothing of it: the request says up to where
 //!   the requester has followed the order of its changes, in which run, so that a pull goes on where
 //!   an earlier one stopped, and one that finds little new looks at little.
-//! * **Heartbeats** go to every connected peer and carry those that were heard of others.
+//! * **Heartbeats** go to every connected peer. What was heard of others goes with them to a few, chosen
+//!   at random each time: it spreads like a rumour, and costs little in a large swarm.
 //!
 //! ```text
 //!   keep ──▶ fresh ──▶ push ─────────┐
@@ -35,18 +37,19 @@
 //!   advance ──▶ heartbeat, request ──┘
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::calls::Now;
 use super::change_order::ChangeOrder;
-use super::clock::vector_root;
+use super::clock::{ClockOrder, vector_root};
 use super::limits::{MAX_BEATS, MAX_CLOCK_ENTRIES, MAX_FOREIGN_COUNTER};
 use super::machine::P2PWorkflowScheduler;
-use super::members::Heartbeat;
+use super::members::{Heartbeat, Presence};
 use super::messages::{Beats, Content, Cursor, Message, Outgoing, Roots, VERSION};
 use super::pull::Pull;
-use super::push::{Fresh, Pushed, push_fresh};
+use super::push::{Fresh, Pushed, push_fresh, some_of};
+use super::record::{Class, Dot};
 use super::refused::{Refused, is_name};
 
 /// One life of this process as its peers see it.
@@ -64,15 +67,30 @@ pub struct Run {
 pub(super) struct Remote {
     /// As its last heartbeat said.
     pub(super) roots: Option<Roots>,
-    /// Whether to pull from it before others: it has just been connected, or a record of its push
-    /// lacked a text.
+    /// This peer's [`Roots::records`] when that heartbeat came.
+    own_records: u64,
+    /// Whether neither side has changed for a heartbeat: nothing is on its way any more.
+    is_quiet: bool,
+    /// Whether to pull from it before others: it has just been connected, a record of its push
+    /// lacked a text, or what it has and this peer lacks will not come by itself.
     pub(super) wants_pull: bool,
+    /// Pulls in a row that left its vector equal to this peer's, and its records not.
+    pub(super) pulls_in_vain: u32,
 }
 
 impl Remote {
     /// Whether it is known to hold something else than what has these roots.
     pub(super) fn differs_from(&self, roots: Roots) -> bool {
         self.roots.is_some_and(|theirs| theirs != roots)
+    }
+
+    /// Takes in what a heartbeat says. Returns whether there is a reason to pull at once: it is the
+    /// first, or the first in which all is quiet.
+    fn heard(&mut self, theirs: Roots, own_records: u64) -> bool {
+        let before = (self.roots.replace(theirs), self.own_records, self.is_quiet);
+        self.own_records = own_records;
+        self.is_quiet = before.0 == Some(theirs) && before.1 == own_records;
+        before.0.is_none() || (self.is_quiet && !before.2)
     }
 }
 
@@ -84,9 +102,11 @@ pub(super) struct Replication {
     /// so that a clock that was put back cannot make two runs alike.
     pub(super) nonce: u64,
     /// The run's number, or more where a peer remembers a larger one.
-    incarnation: u64,
+    pub(super) incarnation: u64,
     beats: u64,
     next_beat: u64,
+    /// Whether this peer said that it leaves.
+    left: bool,
     pub(super) next_pull: u64,
     pub(super) connected: BTreeMap<Arc<str>, Remote>,
     /// Up to where the changes of peers were followed, also of peers that are not connected now.
@@ -95,7 +115,9 @@ pub(super) struct Replication {
     pub(super) pulls: u64,
     pub(super) order: ChangeOrder,
     /// See [`Roots::records`].
-    pub(super) records: u64,
+    records: u64,
+    /// The writes of records that ended and lie beyond a gap in this peer's vector.
+    beyond: BTreeSet<Dot>,
     /// The heartbeats of others that were passed on last.
     passed_on: BTreeMap<Arc<str>, Heartbeat>,
     pub(super) fresh: Vec<Fresh>,
@@ -119,29 +141,84 @@ impl P2PWorkflowScheduler {
     /// Begins to replicate. Called once in a run, before the first connection.
     pub fn replicate(&mut self, now: Now, run: Run) {
         let nonce = run.number ^ (self.jitter)();
+        let mut keys: Vec<u64> = self.table.keys_after(None).collect();
+        keys.extend(self.table.tombstones.keys_from(0));
+        keys.sort_unstable();
         self.replication = Some(Box::new(Replication {
             run,
             nonce,
             incarnation: run.number,
             beats: 0,
             next_beat: now.monotonic,
+            left: false,
             next_pull: now.monotonic,
             connected: BTreeMap::new(),
             cursors: BTreeMap::new(),
             pull: None,
             pulls: 0,
-            order: ChangeOrder::of(self.table.first_key(), self.table.keys_after(None)),
-            records: self
-                .table
-                .keys_after(None)
-                .map(|key| self.table.entry(key).record.dot.fingerprint())
-                .fold(0, u64::wrapping_add),
+            order: ChangeOrder::of(keys.iter().copied()),
+            records: 0,
+            beyond: BTreeSet::new(),
             passed_on: BTreeMap::new(),
             fresh: Vec::new(),
             fresh_clock: BTreeMap::new(),
             pushed: Pushed::default(),
             outgoing: Vec::new(),
         }));
+        for key in keys {
+            let (class, dot) = match self.table.get(key) {
+                Some(entry) => (entry.record.class, entry.record.dot.clone()),
+                None => match self.table.tombstones.get(key) {
+                    Some(tombstone) => (tombstone.standing.class, tombstone.dot().clone()),
+                    None => continue,
+                },
+            };
+            self.count_in(class, &dot);
+        }
+        self.settle_with_peers(now);
+        self.doubt_if_forgotten(now, self.members.last_heard_at());
+    }
+
+    /// A record is held from now on: see [`Roots::records`].
+    pub(super) fn count_in(&mut self, class: Class, dot: &Dot) {
+        let Some(replication) = &mut self.replication else { return };
+        let is_beyond = || self.have.get(&dot.actor).is_none_or(|known| *known < dot.counter);
+        if class == Class::Live || (is_beyond() && replication.beyond.insert(dot.clone())) {
+            replication.records = replication.records.wrapping_add(dot.fingerprint());
+        }
+    }
+
+    /// It is held no longer, or another in its place.
+    pub(super) fn count_out(&mut self, class: Class, dot: &Dot) {
+        let Some(replication) = &mut self.replication else { return };
+        if class == Class::Live || replication.beyond.remove(dot) {
+            replication.records = replication.records.wrapping_sub(dot.fingerprint());
+        }
+    }
+
+    /// Whether a write was not seen yet.
+    pub(super) fn is_new(&self, dot: &Dot) -> bool {
+        self.have.get(&dot.actor).copied().unwrap_or(0) < dot.counter
+    }
+
+    /// A new write was seen: the vector rises if it is the next in line (rule 7).
+    pub(super) fn follow_vector(&mut self, dot: &Dot) {
+        let seen = self.have.get(&dot.actor).copied().unwrap_or(0);
+        if dot.counter == seen + 1 {
+            self.vector_rose(dot);
+        }
+    }
+
+    /// All writes by that actor up to this one are held.
+    pub(super) fn vector_rose(&mut self, dot: &Dot) {
+        self.have.insert(dot.actor.clone(), dot.counter);
+        self.changes.have.push(dot.clone());
+        let Some(replication) = &mut self.replication else { return };
+        let first = Dot { actor: dot.actor.clone(), counter: 0 };
+        while let Some(within) = replication.beyond.range(&first..=dot).next().cloned() {
+            replication.beyond.remove(&within);
+            replication.records = replication.records.wrapping_sub(within.fingerprint());
+        }
     }
 
     /// A peer is connected now. A second connection to it changes nothing.
@@ -151,6 +228,7 @@ impl P2PWorkflowScheduler {
             return;
         }
         replication.connected.insert(peer.clone(), Remote::default());
+        self.members.connected(peer);
         self.members.changed = true;
         replication.next_beat = now.monotonic;
     }
@@ -165,10 +243,62 @@ impl P2PWorkflowScheduler {
         }
     }
 
+    /// This peer is in no swarm from now on: it forgets the others, and replicates no longer. Nobody
+    /// waits for it with what is to be forgotten, so it doubts what it holds if it joins again.
+    pub fn depart(&mut self, now: Now) {
+        self.doubt();
+        self.replication = None;
+        let others: Vec<Arc<str>> = self.members.swarm().cloned().collect();
+        others.iter().for_each(|peer| self.forget(now, peer));
+        self.pulled(now, &BTreeMap::new(), None);
+    }
+
+    /// Says to all connected peers that this one leaves for good. Nothing else follows in this run.
+    pub fn leave(&mut self, now: Now) {
+        let Some(replication) = &mut self.replication else { return };
+        replication.left = true;
+        self.send_beats(now);
+    }
+
+    /// A peer is not wanted in the swarm: from now on it counts as a member no longer, whatever
+    /// others say of it. To be called in each run.
+    pub fn exclude(&mut self, now: Now, peer: &Arc<str>) {
+        self.connection_lost(now, peer);
+        self.members.exclude(peer);
+        self.forget(now, peer);
+    }
+
+    /// A peer is wanted in the swarm after all.
+    pub fn include(&mut self, peer: &str) {
+        self.members.include(peer);
+    }
+
+    fn forget(&mut self, now: Now, peer: &Arc<str>) {
+        let before = self.members.candidates().len();
+        self.members.forget(peer);
+        self.changes.members.push((peer.clone(), None));
+        self.membership_changed(now, peer, before, false);
+        for key in self.table.held_by(peer) {
+            self.members.holds_a_lease(now, &self.config, peer);
+            self.settle(now, key);
+        }
+    }
+
+    /// Connected peers that fell silent since this was last called: whoever drives closes the
+    /// connection, so that one that leads nowhere is made anew.
+    pub fn take_silent(&mut self) -> Vec<Arc<str>> {
+        let mut silent = self.members.take_silent();
+        let replication = self.replication.as_ref();
+        silent.retain(|peer| replication.is_some_and(|it| it.connected.contains_key(peer)));
+        silent
+    }
+
     /// A message of a connected peer came in.
     ///
     /// # Errors
     /// [`Refused`]: it is not what a peer of this version and in its senses says.
+    /// [`Refused::OwnWrites`] is an error that changed something: from then on this peer writes under
+    /// a new actor (see `actor`).
     pub fn receive(&mut self, now: Now, from: &Arc<str>, message: Message) -> Result<(), Refused> {
         if message.version != VERSION {
             return Err(Refused::Version { theirs: message.version });
@@ -177,12 +307,17 @@ impl P2PWorkflowScheduler {
         if !replication.is_some_and(|it| it.connected.contains_key(from)) {
             return Err(Refused::NotConnected);
         }
-        match message.content {
+        let received = match message.content {
             Content::Heartbeat(beats) => self.receive_beats(now, from, beats),
             Content::Push { records, clock } => self.receive_push(now, from, records, &clock),
             Content::PullRequest(request) => self.answer_pull(from, request),
             Content::PullPage(page) => self.receive_page(now, from, page),
+            Content::Held(held) => self.receive_held(from, held, now),
+        };
+        if let Err(Refused::OwnWrites { .. }) = received {
+            self.take_new_actor(now);
         }
+        received
     }
 
     /// Takes out what is to be sent. It may leave when all changes that were taken out before are on
@@ -195,6 +330,26 @@ impl P2PWorkflowScheduler {
         let Some(replication) = &mut self.replication else { return Vec::new() };
         push_fresh(replication, &mut self.jitter, self.config.push_fanout);
         std::mem::take(&mut replication.outgoing)
+    }
+
+    /// Whether there is something to be taken out.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        let replication = self.replication.as_ref();
+        replication.is_some_and(|it| !it.outgoing.is_empty() || !it.fresh.is_empty())
+    }
+
+    /// Whether there is a heartbeat to be taken out.
+    #[must_use]
+    pub fn has_heartbeats(&self) -> bool {
+        let mut outgoing = self.replication.iter().flat_map(|replication| &replication.outgoing);
+        outgoing.any(Outgoing::may_leave_at_once)
+    }
+
+    /// Takes out the heartbeats alone, which wait for nothing.
+    pub fn take_heartbeats(&mut self) -> Vec<Outgoing> {
+        let Some(replication) = &mut self.replication else { return Vec::new() };
+        replication.outgoing.extract_if(.., |message| message.may_leave_at_once()).collect()
     }
 
     /// What stands for each of this peer's vectors, and for its records once it replicates.
@@ -228,11 +383,13 @@ impl P2PWorkflowScheduler {
 
     /// When [`P2PWorkflowScheduler::advance_replication`] has something to do.
     pub(super) fn next_replication(&self) -> Option<u64> {
-        self.replication.as_ref().and_then(|replication| replication.next_deadline())
+        let connected = self.replication.as_ref().and_then(|it| it.next_deadline());
+        [connected, self.next_settling()].into_iter().flatten().min()
     }
 
     /// Lets time pass: heartbeats and pulls are due.
     pub(super) fn advance_replication(&mut self, now: Now) {
+        self.advance_settling(now);
         let Some(replication) = &self.replication else { return };
         if replication.connected.is_empty() {
             return;
@@ -251,7 +408,11 @@ impl P2PWorkflowScheduler {
         let own = Heartbeat {
             incarnation: replication.incarnation,
             counter: replication.beats,
-            takes_work: replication.run.takes_work,
+            presence: match replication.run.takes_work {
+                _ if replication.left => Presence::Left,
+                true => Presence::Works,
+                false => Presence::Watches,
+            },
         };
         let is_news = |(peer, beat): &(&Arc<str>, Heartbeat)| {
             replication.passed_on.get(*peer).is_none_or(|last| last < beat)
@@ -265,8 +426,9 @@ impl P2PWorkflowScheduler {
             heard.truncate(MAX_BEATS);
         }
         replication.passed_on.extend(heard.iter().cloned());
+        let told = some_of(replication, &mut self.jitter, self.config.push_fanout, None);
         for peer in replication.connected.keys() {
-            let mut heard = heard.clone();
+            let mut heard = if told.contains(peer) { heard.clone() } else { Vec::new() };
             heard.retain(|(other, _)| other != peer);
             // A peer that started again with a clock put back learns what it must overtake.
             heard.extend(self.members.beat_of(peer).map(|beat| (peer.clone(), beat)));
@@ -290,13 +452,18 @@ impl P2PWorkflowScheduler {
         {
             // Whether all are in sync is shown.
             self.members.changed |= remote.roots != Some(beats.roots);
-            if remote.roots.replace(beats.roots).is_none() {
-                // It has just been connected.
+            if remote.heard(beats.roots, replication.records) {
                 remote.wants_pull = true;
                 replication.next_pull = now.monotonic;
             }
         }
+        self.doubt_if_forgotten(now, self.members.heard_at(from));
         self.heartbeat(now, from, beats.own);
+        // The first one made it a member.
+        self.members.connected(from);
+        if beats.roots.clock == self.clock.head() {
+            self.members.set_clock_order(from, ClockOrder::Equal);
+        }
         for (peer, beat) in beats.heard {
             if peer == self.peer {
                 self.refute(beat);

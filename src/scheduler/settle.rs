@@ -37,17 +37,27 @@ impl P2PWorkflowScheduler {
                 }
                 let outlooks = (Outlook::from(before), Outlook::from(state));
                 if outlooks.0 != outlooks.1 {
-                    unsettled.extend(self.tell_dependents(key, outlooks));
+                    let id = self.table.entry(key).record.spec.task_id.clone();
+                    unsettled.extend(self.tell_dependents(&id, outlooks));
                 }
             }
             self.wait_or_queue(now, key, state);
         }
     }
 
+    /// Another outlook follows for a task that is not in the table, or not any more: settles those
+    /// that depend on it.
+    pub(super) fn tell_waiting(&mut self, now: Now, id: &str, before: Outlook, after: Outlook) {
+        if before != after {
+            for key in self.tell_dependents(id, (before, after)).into_iter().rev() {
+                self.settle(now, key);
+            }
+        }
+    }
+
     /// Counts a task's new outlook at those that depend on it, and returns them.
-    fn tell_dependents(&mut self, key: u64, outlooks: (Outlook, Outlook)) -> Vec<u64> {
-        let id = self.table.entry(key).record.spec.task_id.clone();
-        let mut dependents = self.table.dependents_of(&id).to_vec();
+    fn tell_dependents(&mut self, id: &str, outlooks: (Outlook, Outlook)) -> Vec<u64> {
+        let mut dependents: Vec<u64> = self.table.dependents_of(id).collect();
         for dependent in &dependents {
             self.table.entry_mut(*dependent).count_dependency(outlooks.0, outlooks.1);
         }
@@ -129,6 +139,14 @@ impl P2PWorkflowScheduler {
     /// The epoch that a claim of the task would have: the next one if it is taken over.
     pub(super) fn claim_epoch(&self, record: &Record) -> u32 {
         record.epoch + u32::from(record.phase == Phase::Leased)
+    }
+
+    /// The epoch of the task's next claim, or of the one that it is under.
+    pub(super) fn epoch_of_turns(&self, entry: &Entry) -> u32 {
+        match entry.state {
+            State::Pending => self.claim_epoch(&entry.record),
+            _ => entry.record.epoch,
+        }
     }
 
     /// When the lease of an assigned task ends, if that is for this node to judge.

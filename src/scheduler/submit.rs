@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::calls::{Now, P2PTask, State, Submitted};
+use super::calls::{Now, P2PTask, Submitted};
+use super::hash::Hash256;
 use super::limits::MAX_LIVE_TASKS;
 use super::machine::P2PWorkflowScheduler;
-use super::ownership::Hash256;
 use super::record::{Class, Phase, Record, Spec};
 use super::rejection::Rejection;
 use super::table::{Entry, Outlook};
+use super::tombstones::Tombstone;
 
 impl P2PWorkflowScheduler {
     /// Hands a task in, stamped with the clock's head.
@@ -17,6 +18,7 @@ impl P2PWorkflowScheduler {
     /// A [`Rejection`]; nothing was changed.
     pub fn submit(&mut self, now: Now, task: P2PTask) -> Result<Submitted, Rejection> {
         task.check()?;
+        self.check_in_doubt()?;
         let spec = self.spec_of(now, &task);
         if let Some(key) = self.table.key_of(&task.task_id) {
             let known = &self.table.entry(key).record;
@@ -27,6 +29,9 @@ impl P2PWorkflowScheduler {
                     task_id: task.task_id,
                 }),
             };
+        }
+        if let Some((_, tombstone)) = self.table.tombstones.find(&task.task_id) {
+            return self.submitted_long_ago(&task, &spec, tombstone);
         }
         if self.table.live() >= MAX_LIVE_TASKS {
             let what =
@@ -43,6 +48,29 @@ impl P2PWorkflowScheduler {
         Ok(self.accept(now, spec, task.payload.map(Arc::from)))
     }
 
+    /// The answer to a submission of a task of which a tombstone is left.
+    fn submitted_long_ago(
+        &self,
+        task: &P2PTask,
+        spec: &Spec,
+        tombstone: &Tombstone,
+    ) -> Result<Submitted, Rejection> {
+        match tombstone.spec_hash() == spec.hash {
+            true => Ok(Submitted {
+                created: false,
+                task_hash: spec.task_hash(),
+                priority: spec.priority,
+                state: tombstone.state(),
+                owner: self.peer.clone(),
+                unknown_dependencies: Vec::new(),
+            }),
+            false => Err(Rejection::TaskExists {
+                task_id: task.task_id.clone(),
+                differs: "content".into(),
+            }),
+        }
+    }
+
     fn accept(&mut self, now: Now, mut spec: Spec, payload: Option<Arc<str>>) -> Submitted {
         self.tick();
         spec.head = self.clock.head();
@@ -57,6 +85,7 @@ impl P2PWorkflowScheduler {
             not_before: if spec.delay == 0 { 0 } else { now.wall.saturating_add(spec.delay) },
             lease: None,
             outcome: None,
+            more: None,
             dot: self.next_dot(),
             spec: Arc::new(spec),
         };
@@ -75,8 +104,8 @@ impl P2PWorkflowScheduler {
         self.gathered.tasks.push(key);
         self.index_lease(now, key);
         self.table.count_dependencies(key);
-        let mut dependents = self.table.dependents_of(&id).to_vec();
-        dependents.retain(|dependent| *dependent != key);
+        let dependents = self.table.dependents_of(&id).filter(|dependent| *dependent != key);
+        let dependents: Vec<u64> = dependents.collect();
         for dependent in dependents {
             // An unknown dependency counted as open until now.
             self.table.entry_mut(dependent).count_dependency(Outlook::Open, outlook);
@@ -114,7 +143,9 @@ impl P2PWorkflowScheduler {
     }
 
     fn unknown_dependencies(&self, spec: &Spec) -> Vec<String> {
-        let unknown = spec.depends_on.iter().filter(|id| self.table.key_of(id).is_none());
+        let is_known =
+            |id: &str| self.table.key_of(id).or(self.table.tombstones.find(id).map(|it| it.0));
+        let unknown = spec.depends_on.iter().filter(|id| is_known(id).is_none());
         unknown.map(|id| id.to_string()).collect()
     }
 
@@ -137,10 +168,7 @@ impl P2PWorkflowScheduler {
             return self.peer.clone();
         }
         let record = &entry.record;
-        let epoch = match entry.state {
-            State::Pending => self.claim_epoch(record),
-            _ => record.epoch,
-        };
+        let epoch = self.epoch_of_turns(entry);
         let owner = candidates.owner(&record.combined_hash(), u64::from(epoch));
         owner.map_or_else(|| self.peer.clone(), |(peer, _)| peer.clone())
     }

@@ -12,6 +12,8 @@ use super::key_set::KeySet;
 use super::limits::MAX_NEWEST_WORKFLOWS;
 use super::ready::Place;
 use super::record::{Class, Phase, Record};
+use super::slots::Slots;
+use super::tombstones::Tombstones;
 
 /// A point on the monotonic clock that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -113,20 +115,23 @@ impl From<State> for Outlook {
 /// The tasks that belong together.
 #[derive(Debug, Default)]
 pub(crate) struct Workflow {
-    /// In the order of arrival.
-    pub(crate) tasks: Vec<u64>,
+    /// In the order of arrival; the first to come are the first to go.
+    pub(crate) tasks: VecDeque<u64>,
     /// How many stand where, in the order of [`State::ALL`].
     pub(crate) counts: [u32; 6],
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    /// By key; keys start at `first`.
-    slots: Vec<Option<Entry>>,
-    first: u64,
+    /// By key.
+    slots: Slots<Entry>,
+    /// The key after the last that there was.
+    next_key: u64,
     by_id: BTreeMap<Arc<str>, u64>,
+    /// What is left of tasks that ended long ago.
+    pub(crate) tombstones: Tombstones,
     /// Which tasks name an id in `depends_on`, also an id that is not known.
-    dependents: BTreeMap<Arc<str>, Vec<u64>>,
+    dependents: BTreeMap<Arc<str>, VecDeque<u64>>,
     /// Tasks that wait for themselves through others. Submissions cannot make such a task; merges
     /// can.
     pub(crate) cyclic: BTreeSet<u64>,
@@ -157,11 +162,11 @@ impl Table {
     }
 
     pub(crate) fn get(&self, key: u64) -> Option<&Entry> {
-        self.slots.get(usize::try_from(key.checked_sub(self.first)?).ok()?)?.as_ref()
+        self.slots.get(key)
     }
 
     pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Entry> {
-        self.slots.get_mut(usize::try_from(key.checked_sub(self.first)?).ok()?)?.as_mut()
+        self.slots.get_mut(key)
     }
 
     /// The task with a key that the table itself gave out.
@@ -174,19 +179,9 @@ impl Table {
         self.get_mut(key).expect("keys in the indices name tasks that are there")
     }
 
-    /// The key of the first slot; the others follow without gaps, some of them empty.
-    pub(crate) fn first_key(&self) -> u64 {
-        self.first
-    }
-
-    /// How many slots there are.
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// The key after the last.
+    /// The key after the last that there was.
     pub(crate) fn next_key(&self) -> u64 {
-        self.first + self.slots.len() as u64
+        self.next_key
     }
 
     /// Adds a task under `key`, which must not be below [`Table::next_key`].
@@ -198,20 +193,31 @@ impl Table {
     /// Adds a task whose id [`Table::with_ids`] knows already.
     pub(crate) fn insert_known(&mut self, key: u64, entry: Entry) {
         debug_assert!(key >= self.next_key(), "keys rise");
-        self.skip_to(key);
         self.by_state[entry.state as usize].insert(key);
-        self.slots.push(Some(entry));
+        self.slots.insert(key, entry);
+        self.next_key = key + 1;
         self.index_spec(key);
     }
 
     /// Leaves the keys below `key` that no task has unused.
     pub(crate) fn skip_to(&mut self, key: u64) {
-        if self.slots.is_empty() {
-            self.first = self.first.max(key);
+        self.next_key = self.next_key.max(key);
+    }
+
+    /// Takes a task out, of the indices too. It stands in no queue any more.
+    pub(crate) fn remove(&mut self, key: u64, me: &Arc<str>) -> Entry {
+        if matches!(self.entry(key).waiting, Waiting::Delay(_)) {
+            self.set_delayed(key, false);
         }
-        while self.next_key() < key {
-            self.slots.push(None);
-        }
+        self.set_wake(key, NEVER);
+        self.set_held(key, me, false);
+        self.unindex_spec(key);
+        self.cyclic.remove(&key);
+        let entry = self.slots.remove(key).expect("keys in the indices name tasks that are there");
+        debug_assert!(entry.place.is_none(), "it left the queue");
+        self.by_state[entry.state as usize].remove(key);
+        self.by_id.remove(&entry.record.spec.task_id);
+        entry
     }
 
     /// Enters the task's workflow and dependencies in the indices.
@@ -237,7 +243,7 @@ impl Table {
     pub(crate) fn unindex_spec(&mut self, key: u64) {
         let (spec, state) = (self.entry(key).record.spec.clone(), self.entry(key).state);
         if let Some(workflow) = self.workflows.get_mut(&spec.workflow_id) {
-            workflow.tasks.retain(|other| *other != key);
+            remove_sorted(&mut workflow.tasks, key);
             workflow.counts[state as usize] -= 1;
             if workflow.tasks.is_empty() {
                 self.workflows.remove(&spec.workflow_id);
@@ -246,8 +252,11 @@ impl Table {
             }
         }
         for id in &spec.depends_on {
-            if let Some(tasks) = self.dependents.get_mut(id) {
-                tasks.retain(|other| *other != key);
+            if let btree_map::Entry::Occupied(mut tasks) = self.dependents.entry(id.clone()) {
+                remove_sorted(tasks.get_mut(), key);
+                if tasks.get().is_empty() {
+                    tasks.remove();
+                }
             }
         }
     }
@@ -258,13 +267,23 @@ impl Table {
     }
 
     /// The tasks that name `id` in `depends_on`.
-    pub(crate) fn dependents_of(&self, id: &str) -> &[u64] {
-        self.dependents.get(id).map_or(&[], Vec::as_slice)
+    pub(crate) fn dependents_of(&self, id: &str) -> impl Iterator<Item = u64> + use<'_> {
+        self.dependents.get(id).into_iter().flatten().copied()
+    }
+
+    /// Whether a task that has not ended waits for `id`.
+    pub(crate) fn is_waited_for(&self, id: &str) -> bool {
+        let mut waiting = self.dependents_of(id).map(|key| self.entry(key).record.class);
+        waiting.any(|class| class == Class::Live)
     }
 
     /// What `id` means for those that depend on it. An unknown task may still come.
     pub(crate) fn outlook_of(&self, id: &str) -> Outlook {
-        self.key_of(id).map_or(Outlook::Open, |key| self.entry(key).state.into())
+        let state = match self.key_of(id) {
+            Some(key) => Some(self.entry(key).state),
+            None => self.tombstones.find(id).map(|(_, tombstone)| tombstone.state()),
+        };
+        state.map_or(Outlook::Open, Outlook::from)
     }
 
     /// A workflow that has tasks.
@@ -305,8 +324,7 @@ impl Table {
 
     /// Every task after `key`, in the order of arrival.
     pub(crate) fn keys_after(&self, key: Option<u64>) -> impl Iterator<Item = u64> {
-        let from = key.map_or(self.first, |key| key.saturating_add(1).max(self.first));
-        (from..self.next_key()).filter(|key| self.get(*key).is_some())
+        self.slots.keys_from(key.map_or(0, |key| key.saturating_add(1)))
     }
 
     pub(crate) fn set_state(&mut self, key: u64, state: State) {
@@ -391,9 +409,16 @@ fn starting_with<'t, T>(
 }
 
 /// Enters a key among others that rise, where it mostly comes last.
-fn insert_sorted(keys: &mut Vec<u64>, key: u64) {
+fn insert_sorted(keys: &mut VecDeque<u64>, key: u64) {
     let place = keys.partition_point(|other| *other <= key);
     keys.insert(place, key);
+}
+
+/// Takes a key out, which mostly comes first: it costs the way to the nearer end.
+fn remove_sorted(keys: &mut VecDeque<u64>, key: u64) {
+    if let Ok(place) = keys.binary_search(&key) {
+        keys.remove(place);
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What callers see: one task, pages of tasks, counts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::calls::{Filter, Ids, Now, Offer, Page, State, Status, TaskView};
@@ -60,9 +61,11 @@ impl P2PWorkflowScheduler {
             }
             (None, Some(workflow_id), _) => {
                 let workflow = self.table.workflow(workflow_id);
-                let tasks = workflow.map_or(&[][..], |workflow| &workflow.tasks);
-                let first = tasks.partition_point(|key| *key < from);
-                Box::new(tasks[first..].iter().copied())
+                let tasks = workflow.into_iter().flat_map(move |workflow| {
+                    let first = workflow.tasks.partition_point(|key| *key < from);
+                    workflow.tasks.range(first..).copied()
+                });
+                Box::new(tasks)
             }
             (None, None, Some(state)) => Box::new(self.table.in_state(*state).from(from)),
             (None, None, None) => Box::new(self.table.keys_after(filter.after)),
@@ -95,6 +98,18 @@ impl P2PWorkflowScheduler {
     #[must_use]
     pub fn members(&self, now: Now) -> Vec<MemberView> {
         self.members.views(now).collect()
+    }
+
+    /// How many tasks each peer holds that holds any.
+    #[must_use]
+    pub fn holders(&self) -> BTreeMap<Arc<str>, u64> {
+        let mut holders = BTreeMap::new();
+        for key in self.table.in_state(State::Assigned).from(0) {
+            if let Some(lease) = self.table.entry(key).record.held() {
+                *holders.entry(lease.holder.clone()).or_default() += 1;
+            }
+        }
+        holders
     }
 
     fn page(
@@ -150,7 +165,9 @@ impl P2PWorkflowScheduler {
             depends_on: spec.depends_on.to_vec(),
             requires: spec.requires.to_vec(),
             created_at: spec.created_at,
-            not_before: Some(record.not_before).filter(|at| *at > now.wall),
+            not_before: Some(record.not_before)
+                .filter(|at| *at > now.wall && record.class == Class::Live),
+            ended_at: record.ended_at(),
             expires_at: self.expires_at(now, key),
             note: outcome.and_then(|outcome| outcome.note.as_deref()).map(str::to_owned),
             error: outcome.and_then(|outcome| outcome.error.as_deref()).map(str::to_owned),

@@ -41,7 +41,7 @@ use names::Actors;
 
 pub use error::{CommitError, OpenError, ReadError};
 pub use open::{Origin, Sign};
-pub use read::Reader;
+pub use read::{BackupError, LostRun, LostSpec, Reader};
 
 /// Pages of the log that are moved into the database once nothing waits. Fewer: more syncs for the
 /// same pages; more: a longer log to read after a crash.
@@ -172,6 +172,9 @@ impl Store {
         write::batch(&self.connection, &mut self.actors, self.next_key, batch)
             .map_err(CommitError::failed(&self.path))?;
         self.usable = true;
+        if let Some(actor) = batch.iter().rev().find_map(|changes| changes.actor.as_ref()) {
+            self.actor = actor.clone();
+        }
         self.next_key = next_key;
         self.commits += 1;
         Ok(())

@@ -28,7 +28,7 @@ const CACHE_KIB: u32 = 16 * 1024;
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// The schema's steps: the one at index n brings version n to version n + 1.
-const STEPS: &[&str] = &[include_str!("schema.sql")];
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// How the store that was opened relates to the one that was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,11 +262,13 @@ fn take_up(
     if sign.is_some() {
         epoch = mint().map_err(OpenError::io(path))?;
     }
+    // A power cut costs moments, not what others may have forgotten since.
+    let put_back = matches!(sign, Some(Sign::Told | Sign::OtherFile));
     if sign.is_some() || relaxed {
         connection
             .execute(
-                "UPDATE store SET epoch = ?1, file = ?2, unclean = ?3",
-                params![epoch, here, relaxed],
+                "UPDATE store SET epoch = ?1, file = ?2, unclean = ?3, doubtful = doubtful OR ?4",
+                params![epoch, here, relaxed, put_back],
             )
             .map_err(&failed)?;
     }
@@ -324,7 +326,7 @@ fn place(_: &Metadata) -> (u64, u64) {
 
 /// An empty file that nobody else may read: payloads can be confidential. SQLite gives the files
 /// beside it the same permissions.
-fn private_file(path: &Path) -> io::Result<()> {
+pub(super) fn private_file(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

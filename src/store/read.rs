@@ -1,18 +1,19 @@
 //! Reading: all tasks at the start, single texts while the node runs.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use crate::scheduler::{Kept, KeptTask};
+use crate::scheduler::{Heard, Kept, KeptTask, Tombstone};
 
 use super::error::ReadError;
 use super::names::{Interner, names};
-use super::open::BUSY_TIMEOUT;
+use super::open::{BUSY_TIMEOUT, private_file};
 use super::row::{self, READ};
 
 /// Tasks for which another thread is worth starting.
@@ -31,6 +32,11 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Kept, ReadErr
         clock: clock(connection).map_err(&failed)?,
         have: have(connection).map_err(&failed)?,
         tasks,
+        tombstones: tombstones(connection, path, &actors)?,
+        members: members(connection, path)?,
+        doubtful: connection
+            .query_row("SELECT doubtful FROM store", [], |row| row.get(0))
+            .map_err(&failed)?,
         conflicts: count("conflicts").map_err(&failed)?,
         duplicates: count("duplicates").map_err(&failed)?,
         next_key,
@@ -93,9 +99,45 @@ fn tasks_in(
     Ok(tasks)
 }
 
+fn tombstones(
+    connection: &Connection,
+    path: &Path,
+    actors: &[Arc<str>],
+) -> Result<Vec<(u64, Tombstone)>, ReadError> {
+    let failed = ReadError::failed(path);
+    let query = "SELECT key, task_id, standing FROM tombstones ORDER BY key";
+    let mut statement = connection.prepare(query).map_err(&failed)?;
+    let mut rows = statement.query([]).map_err(&failed)?;
+    let mut tombstones = Vec::new();
+    while let Some(row) = rows.next().map_err(&failed)? {
+        tombstones.push(row::read_tombstone(row, actors).map_err(|what| ReadError::Damaged {
+            path: path.into(),
+            table: "tombstones",
+            row: row.get(0).unwrap_or_default(),
+            what,
+        })?);
+    }
+    Ok(tombstones)
+}
+
+fn members(connection: &Connection, path: &Path) -> Result<BTreeMap<Arc<str>, Heard>, ReadError> {
+    let failed = ReadError::failed(path);
+    let query = "SELECT peer, heard_at, have FROM members";
+    let mut statement = connection.prepare(query).map_err(&failed)?;
+    let member = |row: &Row<'_>| {
+        let (peer, have): (Arc<str>, Option<String>) = (row.get(0)?, row.get(2)?);
+        // What cannot be read is told again by the member itself.
+        let have = have.and_then(|text| serde_json::from_str(&text).ok()).map(Arc::new);
+        Ok((peer, Heard { at: row::unsigned(row, 1)?, have }))
+    };
+    let members = statement.query_map([], member).map_err(&failed)?;
+    members.collect::<rusqlite::Result<_>>().map_err(&failed)
+}
+
 /// The key of the task that came last, 0 without any.
 pub(super) fn last_key(connection: &Connection) -> rusqlite::Result<u64> {
-    let query = "SELECT coalesce(max(key), 0) FROM tasks";
+    let query = "SELECT max(coalesce((SELECT max(key) FROM tasks), 0), \
+                            coalesce((SELECT max(key) FROM tombstones), 0))";
     connection.query_row(query, [], |row| row::unsigned(row, 0))
 }
 
@@ -111,6 +153,38 @@ fn have(connection: &Connection) -> rusqlite::Result<BTreeMap<Arc<str>, u64>> {
         .prepare("SELECT actor, have FROM actors WHERE have IS NOT NULL")?
         .query_map([], |row| Ok((row.get(0)?, row::unsigned(row, 1)?)))?
         .collect()
+}
+
+/// A run of a task beside the one that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostRun {
+    /// The peer that ran it.
+    pub peer: String,
+    /// The worker at that peer.
+    pub worker: String,
+}
+
+/// What was submitted under a task's id, and lost against what was submitted elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostSpec {
+    /// The group that it belongs to.
+    pub workflow_id: String,
+    /// What a person reads.
+    pub name: String,
+    /// When it was submitted, in milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// Its input, a JSON text, where it came along.
+    pub payload: Option<String>,
+}
+
+/// Why there is no backup.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no backup at {}: {reason}", path.display())]
+pub struct BackupError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
 }
 
 /// Reads payloads and results on a connection of its own, while another thread writes.
@@ -141,6 +215,68 @@ impl Reader {
     /// SQLite's refusal. Nothing has changed.
     pub fn result(&self, key: u64) -> Result<Option<String>, ReadError> {
         self.body("SELECT body FROM results WHERE task = ?1", key)
+    }
+
+    /// The runs of a task beside the one that counts, in the order in which they were found.
+    ///
+    /// # Errors
+    /// SQLite's refusal. Nothing has changed.
+    pub fn duplicates(&self, task_id: &str) -> Result<Vec<LostRun>, ReadError> {
+        let query = "SELECT peer, worker FROM duplicates WHERE task_id = ?1 ORDER BY id";
+        self.all(query, task_id, |row| Ok(LostRun { peer: row.get(0)?, worker: row.get(1)? }))
+    }
+
+    /// The specs that lost against the one under a task's id, in the order in which they were found.
+    ///
+    /// # Errors
+    /// SQLite's refusal. Nothing has changed.
+    pub fn conflicts(&self, task_id: &str) -> Result<Vec<LostSpec>, ReadError> {
+        let query = "SELECT workflow_id, name, created_at, payload FROM conflicts \
+                     WHERE task_id = ?1 ORDER BY id";
+        self.all(query, task_id, |row| {
+            Ok(LostSpec {
+                workflow_id: row.get(0)?,
+                name: row.get(1)?,
+                created_at: row::unsigned(row, 2)?,
+                payload: row.get(3)?,
+            })
+        })
+    }
+
+    fn all<T>(
+        &self,
+        query: &str,
+        task_id: &str,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, ReadError> {
+        self.connection
+            .prepare_cached(query)
+            .and_then(|mut query| query.query_map([task_id], read)?.collect())
+            .map_err(ReadError::failed(&self.path))
+    }
+
+    /// Writes all that was committed when the call began into a new file, by SQLite's own means, and
+    /// returns its length in bytes.
+    ///
+    /// # Errors
+    /// The file is there already, or cannot be written; then nothing is left of it.
+    pub fn backup(&self, file: &Path) -> Result<u64, BackupError> {
+        let refused = |reason: String| BackupError { path: file.into(), reason };
+        // Payloads can be confidential: the file is there, for its owner alone, before it is filled.
+        private_file(file).map_err(|error| refused(error.to_string()))?;
+        let copied = self.connection.execute("VACUUM INTO ?1", [file.to_string_lossy()]);
+        let copied = copied.map_err(|error| error.to_string()).and_then(|_| {
+            let synced = File::open(file).and_then(|file| {
+                file.sync_all()?;
+                Ok(file.metadata()?.len())
+            });
+            synced.map_err(|error| error.to_string())
+        });
+        if copied.is_err() {
+            // What is there is of no use to anybody.
+            drop(fs::remove_file(file));
+        }
+        copied.map_err(refused)
     }
 
     fn body(&self, query: &str, key: u64) -> Result<Option<String>, ReadError> {

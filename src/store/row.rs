@@ -14,7 +14,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Statement, params};
 
 use crate::scheduler::{
-    Body, Class, Dot, Hash256, KeptTask, Lease, Outcome, Phase, Record, Spec, State, TagSet,
+    Body, Class, Dot, Hash256, KeptTask, Lease, More, Outcome, Phase, Record, Spec, Standing,
+    State, TagSet, Tombstone,
 };
 
 use super::names::{Actors, Interner};
@@ -40,6 +41,7 @@ impl Has {
     const RESULT: u8 = 1 << 4;
     const ERROR: u8 = 1 << 5;
     const NOTE: u8 = 1 << 6;
+    const MORE: u8 = 1 << 7;
 
     fn of(record: &Record) -> u8 {
         let outcome = record.outcome.as_deref();
@@ -51,6 +53,7 @@ impl Has {
             (Self::RESULT, outcome.is_some_and(|it| it.result.is_some())),
             (Self::ERROR, outcome.is_some_and(|it| it.error.is_some())),
             (Self::NOTE, outcome.is_some_and(|it| it.note.is_some())),
+            (Self::MORE, record.more.is_some()),
         ]
         .into_iter()
         .filter(|&(_, has)| has)
@@ -148,7 +151,8 @@ impl<'a> Packer<'a> {
         self.bytes.clear();
         self.bytes.extend([VERSION, record.class as u8, record.phase as u8, Has::of(record)]);
         self.bytes.extend([spec.tags.bits(), spec.priority, record.priority]);
-        for number in [record.epoch, record.rev, record.failures, record.losses, leases_here] {
+        let losses = record.losses.into();
+        for number in [record.epoch, record.rev, record.failures, losses, leases_here] {
             self.number(number.into());
         }
         self.number(record.not_before);
@@ -167,6 +171,23 @@ impl<'a> Packer<'a> {
         if let Some(result) = record.outcome.as_ref().and_then(|outcome| outcome.result) {
             self.body(result);
         }
+        if let Some(more) = &record.more {
+            // What this version does not know of comes last, as JSON, to the end.
+            self.bytes.extend(serde_json::json!(**more).to_string().bytes());
+        }
+        Ok(&self.bytes)
+    }
+
+    /// Makes the column `standing` of a tombstone: a version byte, class and phase, then as above.
+    pub(super) fn pack_standing(&mut self, standing: &Standing) -> rusqlite::Result<&[u8]> {
+        self.bytes.clear();
+        self.bytes.extend([VERSION, standing.class as u8, standing.phase as u8]);
+        for number in [standing.epoch, standing.tie, standing.rev] {
+            self.number(number.into());
+        }
+        self.hash(&standing.spec_hash);
+        self.hash(&standing.digest);
+        self.dot(&standing.dot)?;
         Ok(&self.bytes)
     }
 
@@ -214,6 +235,7 @@ pub(super) fn read(
     let (priority_asked, priority) = (packed.byte()?, packed.byte()?);
     let (epoch, rev) = (packed.small()?, packed.small()?);
     let (failures, losses, leases_here) = (packed.small()?, packed.small()?, packed.small()?);
+    let losses = u8::try_from(losses).map_err(|_| "a number in its record is too large")?;
     let not_before = packed.number()?;
     let dot = packed.dot()?;
     let spec = Spec {
@@ -249,6 +271,10 @@ pub(super) fn read(
             note: optional_text(row, 10, has & Has::NOTE)?,
         })),
     };
+    let more = match has & Has::MORE {
+        0 => None,
+        _ => Some(Arc::new(packed.more()?)),
+    };
     let record = Record {
         spec: Arc::new(spec),
         class,
@@ -261,9 +287,34 @@ pub(super) fn read(
         not_before,
         lease,
         outcome,
+        more,
         dot,
     };
     Ok(KeptTask { key: unsigned(row, 0).map_err(|_| "its key is negative")?, record, leases_here })
+}
+
+/// Reads a row whose columns are key, task id and standing.
+pub(super) fn read_tombstone(
+    row: &Row<'_>,
+    actors: &[Arc<str>],
+) -> Result<(u64, Tombstone), Damage> {
+    let mut packed = Unpacker { bytes: blob(row, 2)?, actors };
+    if packed.byte()? != VERSION {
+        return Err("its standing has an unknown format");
+    }
+    let (class, phase) = (class(packed.byte()?)?, phase(packed.byte()?)?);
+    let standing = Standing {
+        class,
+        phase,
+        epoch: packed.small()?,
+        tie: packed.small()?,
+        rev: packed.small()?,
+        spec_hash: packed.hash()?,
+        digest: packed.hash()?,
+        dot: packed.dot()?,
+    };
+    let key = unsigned(row, 0).map_err(|_| "its key is negative")?;
+    Ok((key, Tombstone { task_id: text(row, 1)?.into(), standing }))
 }
 
 fn class(byte: u8) -> Result<Class, Damage> {
@@ -355,6 +406,11 @@ impl Unpacker<'_> {
             0 => Ok(None),
             _ => Ok(Some(Body { hash: self.hash()?, size: self.small()? })),
         }
+    }
+
+    fn more(&mut self) -> Result<More, Damage> {
+        let text = std::mem::take(&mut self.bytes);
+        serde_json::from_slice(text).map_err(|_| "what a later version wrote is not JSON")
     }
 
     fn dot(&mut self) -> Result<Dot, Damage> {

@@ -19,7 +19,7 @@ CREATE TABLE tasks (
     priority    INTEGER NOT NULL,     -- in force, 10 first
     attempt     INTEGER NOT NULL,     -- counted from 1
     created_at  INTEGER NOT NULL,     -- milliseconds since 1970, on the submitter's clock
-    not_before  INTEGER,              -- milliseconds since 1970
+    not_before  INTEGER,              -- milliseconds since 1970; of one that ended: when it did
     holder      TEXT,                 -- peer that holds or completed it
     worker      TEXT,                 -- its worker
     depends_on  TEXT,                 -- JSON list of task ids

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -6,8 +7,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::scheduler::{
-    Body, Changes, Class, Conflict, Dot, Duplicate, Hash256, KeptTask, Lease, Outcome, Phase,
-    Record, Spec, TagSet, TaskChange, WorkflowTag,
+    Body, Burial, Changes, Class, Conflict, Dot, Duplicate, Hash256, Heard, KeptTask, Lease,
+    Outcome, Phase, Record, Spec, Standing, TagSet, TaskChange, Tombstone, WorkflowTag,
 };
 
 use super::open::{FILE, beside, migrate};
@@ -65,6 +66,7 @@ fn record(task_id: &str) -> Record {
         not_before: 0,
         lease: None,
         outcome: None,
+        more: None,
         dot: dot("us/1", 1),
     }
 }
@@ -93,7 +95,7 @@ fn rich_record(task_id: &str, payload: &str, result: &str) -> Record {
         epoch: u32::MAX,
         rev: 127,
         failures: 128,
-        losses: 16_384,
+        losses: 255,
         not_before: 1_760_000_001_234,
         lease: Some(Arc::new(Lease {
             holder: "12D3KooWHolder".into(),
@@ -106,6 +108,7 @@ fn rich_record(task_id: &str, payload: &str, result: &str) -> Record {
             error: Some("line one\nline two".into()),
             note: Some("½ way".into()),
         })),
+        more: Some(Arc::new([("since_2".into(), r#"{"π": [3]}"#.into())].into())),
         dot: dot("12D3KooWOther/a", 300),
     }
 }
@@ -192,6 +195,7 @@ fn every_field_of_a_record_comes_back() {
             worker: "w".into(),
             dot: dot("p/1", 2),
         }],
+        ..Changes::default()
     };
     let mut store = open(folder.path());
     store.commit(&[changes]).unwrap();
@@ -209,6 +213,7 @@ fn every_field_of_a_record_comes_back() {
         conflicts: 1,
         duplicates: 1,
         next_key: 4,
+        ..Kept::default()
     };
     assert_eq!(kept, expected);
     let reader = store.reader().unwrap();
@@ -216,6 +221,63 @@ fn every_field_of_a_record_comes_back() {
     assert_eq!(reader.result(1).unwrap().as_deref(), Some(result));
     assert_eq!(reader.payload(2).unwrap(), None);
     assert_eq!(reader.result(99).unwrap(), None);
+}
+
+#[test]
+fn what_is_left_of_a_task_comes_back_until_nothing_is() {
+    let folder = TempDir::new().unwrap();
+    let (payload, result) = ("[1]", "[2]");
+    let rich = rich_record("t", payload, result);
+    let tombstone = Tombstone {
+        task_id: "t".into(),
+        standing: Standing { class: Class::Completed, ..rich.standing() },
+    };
+    let submission =
+        TaskChange { result: Some(result.into()), ..submitted(7, rich, Some(payload)) };
+    let bury =
+        |tombstone| Changes { buried: vec![Burial { key: 7, tombstone }], ..Changes::default() };
+    let mut store = open(folder.path());
+    // In one batch as in two.
+    for together in [true, false] {
+        let batch = [tasks(vec![submission.clone()]), bury(Some(tombstone.clone()))];
+        match together {
+            true => store.commit(&batch).unwrap(),
+            false => batch.iter().for_each(|it| store.commit(std::slice::from_ref(it)).unwrap()),
+        }
+        let (left, kept) = load(&store);
+        assert_eq!(left, []);
+        assert_eq!((kept.tombstones, kept.next_key), (vec![(7, tombstone.clone())], 8));
+        let reader = store.reader().unwrap();
+        assert_eq!((reader.payload(7).unwrap(), reader.result(7).unwrap()), (None, None));
+        store.commit(&[bury(None)]).unwrap();
+        assert_eq!(load(&store).1.tombstones, []);
+    }
+}
+
+#[test]
+fn members_come_back_with_what_they_held_until_they_are_forgotten() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let member = |heard| Changes { members: vec![("p".into(), heard)], ..Changes::default() };
+    let have = Some(Arc::new(BTreeMap::from([("p/1".into(), 3)])));
+    store.commit(&[member(Some(Heard { at: 1, have: have.clone() }))]).unwrap();
+    store.commit(&[member(Some(Heard { at: 2, have: None }))]).unwrap();
+    store.close().unwrap();
+    let mut store = open(folder.path());
+    assert_eq!(load(&store).1.members, BTreeMap::from([("p".into(), Heard { at: 2, have })]));
+    store.commit(&[member(None)]).unwrap();
+    assert_eq!(load(&store).1.members, BTreeMap::new());
+}
+
+#[test]
+fn a_new_actor_is_that_of_the_store_from_then_on() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let actor = Some(format!("{PEER}/0123").into());
+    store.commit(&[Changes { actor: actor.clone(), ..Changes::default() }]).unwrap();
+    assert_eq!(Some(store.actor().clone()), actor);
+    store.close().unwrap();
+    assert_eq!(Some(open(folder.path()).actor().clone()), actor);
 }
 
 #[test]
@@ -382,7 +444,7 @@ fn people_can_read_the_file_while_it_is_open() {
 
     let person = Connection::open(folder.path().join(FILE)).unwrap();
     let columns = "task_id, workflow_id, name, tags, state, holder, worker, error, note, payload, \
-                   result, not_before_utc";
+                   result, ended_at_utc";
     let query = format!("SELECT {columns} FROM tasks_readable WHERE priority = 10 AND key = 7");
     let shown: Vec<String> = person
         .query_row(&query, [], |row| (0..12).map(|column| row.get(column)).collect())
@@ -448,7 +510,7 @@ fn a_newer_file_is_refused_and_left_as_it_is() {
     content[60..64].copy_from_slice(&9_u32.to_be_bytes());
     fs::write(folder.path().join(FILE), &content).unwrap();
     let error = refusal(folder.path());
-    assert!(matches!(error, OpenError::Newer { found: 9, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 9, known: 2, .. }), "{error}");
     assert_eq!(files(folder.path()), [(FILE.to_owned(), content)]);
 }
 
@@ -576,10 +638,15 @@ fn a_store_that_may_have_been_put_back_gets_a_new_actor_once() {
     let copy = as_if_killed(folder.path());
     let store = open(copy.path());
     assert_eq!(store.origin(), Origin::Restored(Sign::OtherFile));
+    assert!(load(&store).1.doubtful, "peers may have forgotten what it holds");
     let second = store.actor().clone();
     assert_ne!(second, first);
     store.close().unwrap();
-    assert_eq!(*open(copy.path()).actor(), second);
+    let mut store = open(copy.path());
+    assert_eq!((store.actor(), load(&store).1.doubtful), (&second, true));
+    store.commit(&[Changes { doubtful: Some(false), ..Changes::default() }]).unwrap();
+    store.close().unwrap();
+    assert!(!load(&open(copy.path())).1.doubtful);
 
     let told = Options { restored: true, ..options(Durability::Full) };
     let store = Store::open(copy.path(), told).unwrap();
@@ -596,6 +663,7 @@ fn an_unclean_stop_in_relaxed_mode_gets_a_new_actor() {
     let store = open(folder.path());
     assert_eq!(store.origin(), Origin::Restored(Sign::UncleanStop));
     assert_ne!(*store.actor(), first);
+    assert!(!load(&store).1.doubtful, "what a power cut costs nobody has forgotten");
     let second = store.actor().clone();
     drop(store);
     assert_eq!(*open(folder.path()).actor(), second, "full mode needs no closing");
@@ -703,4 +771,58 @@ fn an_answer_waits_for_the_sync_in_full_durability_only() {
             store.reopen().unwrap();
         }
     }
+}
+
+#[test]
+fn a_backup_is_a_store_of_its_own_that_only_its_owner_may_read() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let change = submitted(1, with_payload(record("t"), "[1]"), Some("[1]"));
+    store.commit(&[tasks(vec![change])]).unwrap();
+    let reader = store.reader().unwrap();
+    let other = TempDir::new().unwrap();
+    let file = other.path().join(FILE);
+    let bytes = reader.backup(&file).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().len(), bytes);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let refused = reader.backup(&file).unwrap_err().to_string();
+    assert!(refused.contains("exists"), "{refused}");
+    let missing = reader.backup(&other.path().join("missing/file")).unwrap_err().to_string();
+    assert!(missing.contains("missing/file"), "{missing}");
+
+    let restored = open(other.path());
+    assert_eq!(restored.origin(), Origin::Restored(Sign::OtherFile));
+    assert_eq!(load(&restored).0, load(&store).0);
+    assert_eq!(restored.reader().unwrap().payload(1).unwrap().as_deref(), Some("[1]"));
+}
+
+#[test]
+fn what_lost_against_a_task_is_read_by_its_id() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let lost = Conflict { record: with_payload(record("t"), "[1]"), payload: Some("[1]".into()) };
+    let run =
+        Duplicate { task_id: "t".into(), peer: "p".into(), worker: "w".into(), dot: dot("p/1", 2) };
+    let changes =
+        Changes { conflicts: vec![lost.clone()], duplicates: vec![run], ..Changes::default() };
+    store.commit(&[changes]).unwrap();
+    let reader = store.reader().unwrap();
+    let spec = &lost.record.spec;
+    assert_eq!(
+        reader.conflicts("t").unwrap(),
+        [LostSpec {
+            workflow_id: spec.workflow_id.to_string(),
+            name: spec.name.to_string(),
+            created_at: spec.created_at,
+            payload: Some("[1]".into()),
+        }]
+    );
+    assert_eq!(reader.duplicates("t").unwrap(), [LostRun { peer: "p".into(), worker: "w".into() }]);
+    assert!(
+        reader.conflicts("u").unwrap().is_empty() && reader.duplicates("u").unwrap().is_empty()
+    );
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::scheduler::{Body, Changes, Conflict, Dot, Duplicate, Hash256, TaskChange};
+use crate::scheduler::{
+    Body, Burial, Changes, Class, Conflict, Dot, Duplicate, Hash256, Heard, TaskChange, Tombstone,
+};
 
 use super::names::Actors;
 use super::row::{self, Packer, WRITTEN};
@@ -14,6 +16,7 @@ use super::row::{self, Packer, WRITTEN};
 #[derive(Default)]
 struct Coalesced<'a> {
     tasks: BTreeMap<u64, TaskWrite<'a>>,
+    buried: BTreeMap<u64, Option<&'a Tombstone>>,
     clock: BTreeMap<&'a Arc<str>, u64>,
     have: BTreeMap<&'a Arc<str>, u64>,
 }
@@ -61,6 +64,11 @@ fn coalesce(batch: &[Changes]) -> Coalesced<'_> {
             .and_modify(|write| write.follow(change))
             .or_insert_with(|| TaskWrite::new(change));
     }
+    for Burial { key, tombstone } in batch.iter().flat_map(|changes| &changes.buried) {
+        // Nothing comes after it under its key.
+        all.tasks.remove(key);
+        all.buried.insert(*key, tombstone.as_ref());
+    }
     for (peer, counter) in batch.iter().flat_map(|changes| &changes.clock) {
         let highest = all.clock.entry(peer).or_default();
         *highest = (*highest).max(*counter);
@@ -82,7 +90,18 @@ pub(super) fn batch(
     let all = coalesce(batch);
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     tasks(&transaction, actors, next_key, &all.tasks)?;
+    burials(&transaction, actors, &all.buried)?;
     vectors(&transaction, actors, &all)?;
+    for (peer, heard) in batch.iter().flat_map(|changes| &changes.members) {
+        member(&transaction, peer, heard.as_ref())?;
+    }
+    if let Some(doubtful) = batch.iter().rev().find_map(|changes| changes.doubtful) {
+        transaction.execute("UPDATE store SET doubtful = ?1", [doubtful])?;
+    }
+    if let Some(actor) = batch.iter().rev().find_map(|changes| changes.actor.as_ref()) {
+        let (_, epoch) = actor.rsplit_once('/').unwrap_or_default();
+        transaction.execute("UPDATE store SET epoch = ?1", [epoch])?;
+    }
     for changes in batch {
         conflicts(&transaction, actors, &changes.conflicts)?;
         duplicates(&transaction, &changes.duplicates)?;
@@ -153,6 +172,63 @@ impl TextTable {
         };
         Ok(())
     }
+}
+
+/// Removes tasks that were stripped, and tombstones that nobody needs any more.
+fn burials(
+    transaction: &Transaction<'_>,
+    actors: &mut Actors,
+    buried: &BTreeMap<u64, Option<&Tombstone>>,
+) -> rusqlite::Result<()> {
+    let mut packer = Packer::new(actors, transaction);
+    for (&key, tombstone) in buried {
+        let id = row::integer(key);
+        for remove in [
+            "DELETE FROM tasks WHERE key = ?1",
+            "DELETE FROM payloads WHERE task = ?1",
+            "DELETE FROM results WHERE task = ?1",
+        ] {
+            transaction.prepare_cached(remove)?.execute([id])?;
+        }
+        match tombstone {
+            None => {
+                let remove = "DELETE FROM tombstones WHERE key = ?1";
+                transaction.prepare_cached(remove)?.execute([id])?
+            }
+            Some(Tombstone { task_id, standing }) => {
+                let state =
+                    if standing.class == Class::Completed { "completed" } else { "cancelled" };
+                let packed = packer.pack_standing(standing)?;
+                transaction
+                    .prepare_cached(
+                        "REPLACE INTO tombstones (key, task_id, state, standing) \
+                         VALUES (?1, ?2, ?3, ?4)",
+                    )?
+                    .execute(params![id, &**task_id, state, packed])?
+            }
+        };
+    }
+    Ok(())
+}
+
+fn member(
+    transaction: &Transaction<'_>,
+    peer: &str,
+    heard: Option<&Heard>,
+) -> rusqlite::Result<()> {
+    let Some(Heard { at, have }) = heard else {
+        let remove = "DELETE FROM members WHERE peer = ?1";
+        return transaction.prepare_cached(remove)?.execute([peer]).map(drop);
+    };
+    let have = have.as_ref().map(|have| serde_json::json!(**have).to_string());
+    transaction
+        .prepare_cached(
+            "INSERT INTO members (peer, heard_at, have) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (peer) DO UPDATE SET \
+             heard_at = excluded.heard_at, have = coalesce(excluded.have, have)",
+        )?
+        .execute(params![peer, row::integer(*at), have])
+        .map(drop)
 }
 
 fn vectors(

@@ -13,6 +13,7 @@ use libp2p::connection_limits::ConnectionLimits;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
+use libp2p::futures::TryFutureExt;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::pnet::PnetConfig;
@@ -25,6 +26,7 @@ use libp2p::{
 };
 
 use super::codec::{Codec, PROTOCOL};
+use super::greeting::Greeted;
 use super::handle::Options;
 use super::invitation::without_peer;
 use super::key::NetworkKey;
@@ -126,7 +128,7 @@ pub(super) fn transport(
             if let ConnectedPoint::Dialer { address, .. } = &endpoint {
                 reached.note(address);
             }
-            key.handshake(socket)
+            key.handshake(socket).map_ok(Greeted::new)
         },
     );
     let upgraded = keyed.upgrade(Version::V1Lazy).authenticate(noise).multiplex(streams);
@@ -135,17 +137,6 @@ pub(super) fn transport(
 
 fn behaviour(keypair: &Keypair, options: &Options, longest: usize) -> io::Result<Behaviour> {
     let me = keypair.public();
-    let mut blocked = allow_block_list::Behaviour::<BlockedPeers>::default();
-    for peer in &options.blocked {
-        blocked.block_peer(*peer);
-    }
-    let allowed = options.allowed.as_ref().map(|peers| {
-        let mut allowed = allow_block_list::Behaviour::<AllowedPeers>::default();
-        for peer in peers {
-            allowed.allow_peer(*peer);
-        }
-        allowed
-    });
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING_IN))
         .with_max_pending_outgoing(Some(MAX_PENDING_OUT))
@@ -164,8 +155,8 @@ fn behaviour(keypair: &Keypair, options: &Options, longest: usize) -> io::Result
         .with_request_timeout(REQUEST)
         .with_max_concurrent_streams(MAX_REQUEST_STREAMS);
     Ok(Behaviour {
-        blocked,
-        allowed: allowed.into(),
+        blocked: options.admission.blocking(),
+        allowed: options.admission.trusting().into(),
         limits: connection_limits::Behaviour::new(limits),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::default(),

@@ -263,7 +263,14 @@ fn can_be_dialled(address: &Multiaddr) -> bool {
         _ => return false,
     };
     let tcp = matches!(parts.next(), Some(Protocol::Tcp(port)) if port != 0);
-    tcp && parts.next().is_none() && !machine.is_unspecified() && !machine.is_multicast()
+    let somewhere = !machine.is_unspecified() && !machine.is_multicast();
+    tcp && parts.next().is_none() && somewhere && !is_link_local(address)
+}
+
+/// Whether an address is one of IPv6 for one link alone: without the link's name, which no address
+/// of ours has, it leads nowhere.
+pub(super) fn is_link_local(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_unicast_link_local())
 }
 
 /// Whether an address leads back to the machine that dials it.

@@ -17,8 +17,10 @@ use libp2p::swarm::{ConnectionId, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, mdns};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::admission::Admission;
 use super::behaviour::{Behaviour, BehaviourEvent, Reached};
 use super::book::{Book, Source};
+use super::greeting::OtherKey;
 use super::handle::{DialError, Event, Options, PeerInfo, RequestError};
 use super::key::{Fingerprint, NetworkKey};
 use super::links::Links;
@@ -37,10 +39,10 @@ pub(super) enum Command {
     Answer { channel: ResponseChannel<Vec<u8>>, bytes: Vec<u8> },
     Dial { peer: PeerId, addresses: Vec<Multiaddr>, reply: Reply<Result<(), DialError>> },
     Disconnect(PeerId),
-    Allow(PeerId),
-    Block(PeerId),
+    Admit { admission: Admission, reply: Reply<()> },
     Peers(Reply<Vec<PeerInfo>>),
     Listening(Reply<Vec<Multiaddr>>),
+    Refuse { peer: PeerId, why: Why, detail: String },
     Refusals(Reply<Vec<Refusal>>),
     Close(Reply<()>),
 }
@@ -65,6 +67,7 @@ pub(super) struct Driver {
     network: libp2p::Swarm<Behaviour>,
     fingerprint: Fingerprint,
     max_outgoing: usize,
+    admission: Admission,
     book: Book,
     links: Links,
     refusals: Refusals,
@@ -98,6 +101,7 @@ impl Driver {
             network,
             fingerprint: key.fingerprint(),
             max_outgoing: options.max_outgoing as usize,
+            admission: options.admission.clone(),
             book,
             links: Links::new(me),
             refusals: Refusals::default(),
@@ -170,8 +174,8 @@ impl Driver {
         let open = counters.num_established_outgoing() + counters.num_pending_outgoing();
         let mut places = self.max_outgoing.saturating_sub(open as usize);
         if places > 0 {
-            let (behaviour, links) = (self.network.behaviour(), &self.links);
-            let may = |peer: &PeerId| !links.has(peer) && is_let_in(behaviour, peer);
+            let (admission, links) = (&self.admission, &self.links);
+            let may = |peer: &PeerId| !links.has(peer) && admission.lets_in(peer);
             for (peer, addresses) in self.book.due(now, places, may) {
                 self.dial(peer, addresses, None);
                 places -= 1;
@@ -198,23 +202,18 @@ impl Driver {
             Command::Listening(reply) => {
                 drop(reply.send(self.network.listeners().cloned().collect()));
             }
+            Command::Refuse { peer, why, detail } => {
+                let address = self.links.get(&peer).map(|link| link.remote.clone());
+                self.count_refusal(Some(peer), address, why, Some(&detail));
+                return false;
+            }
             Command::Refusals(reply) => drop(reply.send(self.refusals.all())),
             Command::Dial { peer, addresses, reply } => self.dial_now(peer, &addresses, reply),
             Command::Disconnect(peer) => self.disconnect(peer),
-            Command::Allow(peer) => {
-                let behaviour = self.network.behaviour_mut();
-                behaviour.blocked.unblock_peer(peer);
-                if let Some(allowed) = behaviour.allowed.as_mut() {
-                    allowed.allow_peer(peer);
-                }
-                self.book.hurry(Instant::now());
-            }
-            Command::Block(peer) => {
-                let behaviour = self.network.behaviour_mut();
-                behaviour.blocked.block_peer(peer);
-                if let Some(allowed) = behaviour.allowed.as_mut() {
-                    allowed.disallow_peer(peer);
-                }
+            Command::Admit { admission, reply } => {
+                self.admit(admission);
+                // Who decided may not wait.
+                let _gone = reply.send(());
             }
             Command::Close(_) => unreachable!("closing ends the loop that calls this"),
         }
@@ -265,8 +264,11 @@ impl Driver {
                 self.dial_failed(peer_id, connection_id, error);
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, peer_id, .. } => {
+                tracing::debug!(%send_back_addr, %error, "a connection did not come up");
                 let why = match error {
-                    ListenError::Transport(_) => Some(Why::KeyMismatch(self.fingerprint)),
+                    ListenError::Transport(error) if OtherKey::is_cause_of(&error) => {
+                        Some(Why::KeyMismatch(self.fingerprint))
+                    }
                     ListenError::Denied { cause } => connections::why_denied(&cause),
                     _ => None,
                 };
@@ -296,9 +298,33 @@ impl Driver {
     }
 
     fn refused(&mut self, peer: Option<PeerId>, address: Option<Multiaddr>, why: Why) {
-        if let Some(refusal) = self.refusals.count(peer, address, why) {
+        self.count_refusal(peer, address, why, None);
+    }
+
+    fn count_refusal(
+        &mut self,
+        peer: Option<PeerId>,
+        address: Option<Multiaddr>,
+        why: Why,
+        detail: Option<&str>,
+    ) {
+        if let Some(refusal) = self.refusals.count(peer, address, why, detail) {
             self.tell(Event::Refused(refusal));
         }
+    }
+
+    fn admit(&mut self, admission: Admission) {
+        let behaviour = self.network.behaviour_mut();
+        behaviour.blocked = admission.blocking();
+        behaviour.allowed = admission.trusting().into();
+        let connected = self.network.connected_peers();
+        let others: Vec<PeerId> =
+            connected.filter(|peer| !admission.lets_in(peer)).copied().collect();
+        for peer in others {
+            self.disconnect(peer);
+        }
+        self.admission = admission;
+        self.book.hurry(Instant::now());
     }
 
     fn disconnect(&mut self, peer: PeerId) {
@@ -311,12 +337,6 @@ impl Driver {
         // The loop ends by itself where nobody hears.
         let _nobody_hears = self.events.send(event);
     }
-}
-
-fn is_let_in(behaviour: &Behaviour, peer: &PeerId) -> bool {
-    let allowed = behaviour.allowed.as_ref();
-    !behaviour.blocked.blocked_peers().contains(peer)
-        && allowed.is_none_or(|allowed| allowed.allowed_peers().contains(peer))
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::ResponseChannel;
@@ -10,14 +10,21 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::Identity;
+use super::admission::Admission;
 use super::behaviour::{self, Reached};
+use super::book::{is_link_local, is_loopback};
 use super::codec::MAX_MESSAGE;
 use super::driver::{Command, Driver};
-use super::key::NetworkKey;
-use super::refusals::Refusal;
+use super::key::{Fingerprint, NetworkKey};
+use super::refusals::{Refusal, Why};
 
 /// How long a dial is waited for: a handshake, and a word.
 const DIAL: Duration = Duration::from_secs(20);
+
+/// How long after the start an address that others can reach is waited for: there may be none.
+const NAMED: Duration = Duration::from_millis(500);
+/// Between two looks at the addresses.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How a swarm listens, and whom it knows.
 #[derive(Clone, Debug)]
@@ -34,30 +41,35 @@ pub struct Options {
     pub max_outgoing: u32,
     /// Connections that we take. Default: 64.
     pub max_incoming: u32,
-    /// The only peers that are let in, beside having the key. Default: whoever has the key.
-    pub allowed: Option<Vec<PeerId>>,
-    /// Peers that are not let in although they have the key.
-    pub blocked: Vec<PeerId>,
+    /// Who is let in, beside having the key. Default: everybody who has it.
+    pub admission: Admission,
 }
 
-impl Default for Options {
-    fn default() -> Self {
+impl Options {
+    /// Every address of the machine, at one port.
+    #[must_use]
+    pub fn everywhere(port: u16) -> Vec<Multiaddr> {
         let mut listen = vec![Multiaddr::from(Ipv4Addr::UNSPECIFIED)];
         // A machine without IPv6 refuses it.
         if TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
             listen.push(Multiaddr::from(Ipv6Addr::UNSPECIFIED));
         }
         for address in &mut listen {
-            address.push(Protocol::Tcp(0));
+            address.push(Protocol::Tcp(port));
         }
+        listen
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
         Options {
-            listen,
+            listen: Options::everywhere(0),
             known: Vec::new(),
             mdns: true,
             max_outgoing: 16,
             max_incoming: 64,
-            allowed: None,
-            blocked: Vec::new(),
+            admission: Admission::default(),
         }
     }
 }
@@ -176,7 +188,7 @@ pub enum DialError {
     Unreachable(String),
     /// We refused the peer, or it us.
     #[error("refused: {0}.")]
-    Refused(super::Why),
+    Refused(Why),
     /// The swarm was closed.
     #[error("the swarm was left")]
     Closed,
@@ -215,6 +227,8 @@ pub struct PeerInfo {
 #[derive(Clone, Debug)]
 pub struct Swarm {
     me: PeerId,
+    fingerprint: Fingerprint,
+    started: Instant,
     pub(super) commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -262,13 +276,20 @@ impl Swarm {
         let (tell, events) = mpsc::unbounded_channel();
         let driver = Driver::new(network, key, options, reached, commands.downgrade(), tell);
         tokio::spawn(driver.run(queue));
-        Ok((Swarm { me, commands }, events))
+        let (fingerprint, started) = (key.fingerprint(), Instant::now());
+        Ok((Swarm { me, fingerprint, started, commands }, events))
     }
 
     /// Who we are.
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
         self.me
+    }
+
+    /// What may be shown of the swarm's key.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// Asks a connected peer.
@@ -299,14 +320,10 @@ impl Swarm {
         self.tell(Command::Disconnect(peer));
     }
 
-    /// Lets a peer in: takes it off the block list and, where there is an allow list, puts it on.
-    pub fn allow(&self, peer: PeerId) {
-        self.tell(Command::Allow(peer));
-    }
-
-    /// Keeps a peer out from now on, and closes its connections.
-    pub fn block(&self, peer: PeerId) {
-        self.tell(Command::Block(peer));
+    /// Decides anew who is let in, and closes the connections of all others. Done when it returns.
+    pub async fn admit(&self, admission: Admission) {
+        // A swarm that was closed has no peers.
+        let _closed = self.ask(|reply| Command::Admit { admission, reply }).await;
     }
 
     /// The connected peers, by peer id.
@@ -317,6 +334,35 @@ impl Swarm {
     /// Where we listen.
     pub async fn listening(&self) -> Vec<Multiaddr> {
         self.ask(Command::Listening).await.unwrap_or_default()
+    }
+
+    /// Where others can reach us, this machine's own loopback last. The operating system names the
+    /// addresses one by one just after the start; they are waited for.
+    pub async fn reached_at(&self) -> Vec<Multiaddr> {
+        let named = async {
+            let mut before = Vec::new();
+            loop {
+                let addresses = self.listening().await;
+                if addresses == before && !addresses.iter().all(is_loopback) {
+                    return;
+                }
+                before = addresses;
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // A machine without a network has its loopback alone.
+        let until = self.started + NAMED;
+        let _alone = tokio::time::timeout_at(until.into(), named).await;
+        let mut addresses = self.listening().await;
+        addresses.retain(|address| !is_link_local(address));
+        addresses.sort_by_key(is_loopback);
+        addresses
+    }
+
+    /// Counts a message of a peer that was refused, or one of ours that it refused. `detail` says
+    /// more than `why`; the first one is told.
+    pub fn refuse(&self, peer: PeerId, why: Why, detail: String) {
+        self.tell(Command::Refuse { peer, why, detail });
     }
 
     /// Who was refused, why and how often, since the start.

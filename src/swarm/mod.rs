@@ -17,8 +17,9 @@
 //!
 //! # What libp2p does not do by itself
 //!
-//! * A wrong key looks like a handshake that never ends, so what fails after somebody answered is
-//!   told as a possible mismatch ([`Why::KeyMismatch`]).
+//! * A wrong key looks like a handshake that never ends. So the first bytes are looked at: noise
+//!   ends the connection at once, as does what fails after somebody answered our dial, and is told
+//!   as a possible mismatch ([`Why::KeyMismatch`]).
 //! * A pulled cable shows nowhere. Heartbeats are the node's; on suspicion it calls
 //!   [`Swarm::disconnect`], and then the peer is dialled again.
 //! * A peer that refuses us completes the handshake first. [`Event::Connected`] waits for its first
@@ -26,10 +27,12 @@
 //! * Where both sides dial at once, one connection stays. A request on the other one fails with
 //!   [`RequestError::Disconnected`] and may be repeated.
 
+mod admission;
 mod behaviour;
 mod book;
 mod codec;
 mod driver;
+mod greeting;
 mod handle;
 mod invitation;
 mod key;
@@ -39,6 +42,7 @@ mod refusals;
 #[cfg(test)]
 mod tests;
 
+pub use admission::Admission;
 pub use codec::MAX_MESSAGE;
 pub use handle::{
     Answer, DialError, Event, Options, PeerInfo, RequestError, StartError, Swarm, TooLong,

@@ -12,6 +12,8 @@ use super::key::Fingerprint;
 /// How many refused peers and addresses are told apart. Beyond, only their number is counted: who
 /// connects from many addresses must not fill the memory or the log.
 const MAX_KINDS: usize = 1024;
+/// How much of what somebody says is kept and told, in characters: a sentence.
+const MAX_DETAIL: usize = 300;
 
 /// Why a connection or a message was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,10 +32,16 @@ pub enum Why {
     OtherProtocol,
     /// It closed the connection before a word was said.
     ByPeer,
-    /// A message was no frame, or too long.
+    /// A message was no frame, no message, too long, or says what nobody can mean.
     Malformed,
-    /// It asked more than we can answer at a time.
+    /// A message of another version of the program.
+    OtherVersion,
+    /// A message had a record that nobody can have written, or without what belongs to it.
+    BadRecord,
+    /// It asked more than we can answer at a time, or has more than we can hold.
     Overloaded,
+    /// It refused a message of ours.
+    RefusedOurs,
 }
 
 impl fmt::Display for Why {
@@ -60,7 +68,12 @@ impl fmt::Display for Why {
                  list, or has as many connections as it takes",
             ),
             Why::Malformed => f.write_str("a message was malformed or too long"),
-            Why::Overloaded => f.write_str("it asks more than we can answer at a time"),
+            Why::OtherVersion => f.write_str(
+                "a message was of another version. Run the same version on both machines",
+            ),
+            Why::BadRecord => f.write_str("a message had a record that is refused"),
+            Why::Overloaded => f.write_str("it asks or tells more than we can take"),
+            Why::RefusedOurs => f.write_str("it refused a message of ours"),
         }
     }
 }
@@ -74,8 +87,21 @@ pub struct Refusal {
     pub address: Option<Multiaddr>,
     /// Why.
     pub why: Why,
+    /// What more there is to say of it, of the first time.
+    pub detail: Option<String>,
     /// How often so far.
     pub times: u64,
+}
+
+impl Refusal {
+    /// Why, in full.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.why),
+            None => self.why.to_string(),
+        }
+    }
 }
 
 /// All refusals so far.
@@ -91,6 +117,7 @@ impl Refusals {
         peer: Option<PeerId>,
         address: Option<Multiaddr>,
         why: Why,
+        detail: Option<&str>,
     ) -> Option<Refusal> {
         let kind = (who(peer, address.as_ref()), why);
         if let Some(refusal) = self.seen.get_mut(&kind) {
@@ -98,11 +125,12 @@ impl Refusals {
             return None;
         }
         if self.seen.len() >= MAX_KINDS {
-            let others = Refusal { peer: None, address: None, why, times: 0 };
+            let others = Refusal { peer: None, address: None, why, detail: None, times: 0 };
             self.seen.entry((String::new(), why)).or_insert(others).times += 1;
             return None;
         }
-        let refusal = Refusal { peer, address, why, times: 1 };
+        let detail = detail.map(told);
+        let refusal = Refusal { peer, address, why, detail, times: 1 };
         self.seen.insert(kind, refusal.clone());
         Some(refusal)
     }
@@ -110,6 +138,12 @@ impl Refusals {
     pub(super) fn all(&self) -> Vec<Refusal> {
         self.seen.values().cloned().collect()
     }
+}
+
+/// What somebody said, as it may be told: others may have written it.
+fn told(detail: &str) -> String {
+    let harmless = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    detail.chars().take(MAX_DETAIL).map(harmless).collect()
 }
 
 /// The peer id, or the machine without the port, which changes with each try.
@@ -133,11 +167,12 @@ mod tests {
         let mut refusals = Refusals::default();
         let peer = Some(PeerId::random());
         let from = |port: u16| Some(format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap());
-        assert!(refusals.count(None, from(1), Why::Malformed).is_some());
-        assert!(refusals.count(None, from(2), Why::Malformed).is_none());
-        assert!(refusals.count(None, from(2), Why::Full).is_some());
-        assert!(refusals.count(peer, from(2), Why::Full).is_some());
-        assert!(refusals.count(peer, None, Why::Full).is_none());
+        let mut count = |peer, address, why| refusals.count(peer, address, why, None);
+        assert!(count(None, from(1), Why::Malformed).is_some());
+        assert!(count(None, from(2), Why::Malformed).is_none());
+        assert!(count(None, from(2), Why::Full).is_some());
+        assert!(count(peer, from(2), Why::Full).is_some());
+        assert!(count(peer, None, Why::Full).is_none());
         let mut times: Vec<u64> = refusals.all().iter().map(|refusal| refusal.times).collect();
         times.sort_unstable();
         assert_eq!(times, [1, 2, 2]);
@@ -150,11 +185,23 @@ mod tests {
         for number in 0..5000_u32 {
             let ip = std::net::Ipv4Addr::from(number);
             let address = format!("/ip4/{ip}/tcp/1").parse().unwrap();
-            told += usize::from(refusals.count(None, Some(address), Why::Malformed).is_some());
+            let refusal = refusals.count(None, Some(address), Why::Malformed, None);
+            told += usize::from(refusal.is_some());
         }
         assert_eq!(told, MAX_KINDS);
         let all = refusals.all();
         assert_eq!(all.len(), MAX_KINDS + 1);
         assert_eq!(all.iter().map(|refusal| refusal.times).sum::<u64>(), 5000);
+    }
+
+    #[test]
+    fn what_others_say_is_told_in_bounds_and_cannot_steer_a_terminal() {
+        let mut refusals = Refusals::default();
+        let said = format!("no \u{1b}]0;title\u{7}\n{}", "x".repeat(10_000));
+        let refusal = refusals.count(None, None, Why::RefusedOurs, Some(&said)).unwrap();
+        let reason = refusal.reason();
+        assert!(reason.starts_with("it refused a message of ours: no "), "{reason}");
+        assert!(!reason.contains(char::is_control) && reason.len() < 2 * MAX_DETAIL, "{reason}");
+        assert_eq!(refusals.all(), [refusal], "told again as it was told first");
     }
 }

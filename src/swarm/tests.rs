@@ -201,6 +201,29 @@ async fn a_wrong_key_is_refused_and_both_sides_are_told_what_to_compare() {
     assert!(one.swarm.peers().await.is_empty() && other.swarm.peers().await.is_empty());
 }
 
+/// Once every peer that joined was told of as one with another key: of the addresses that it dialled
+/// at once, it kept one, and hung up on the others in mid-handshake.
+#[tokio::test]
+async fn a_peer_that_hangs_up_on_all_but_one_of_its_dials_is_no_peer_with_another_key() {
+    let key = key();
+    let everywhere = Options {
+        listen: vec!["/ip4/0.0.0.0/tcp/0".parse().unwrap()],
+        mdns: false,
+        ..Options::default()
+    };
+    let other = start(&key, &everywhere).await;
+    let port = other.address.to_string().rsplit('/').next().unwrap().to_owned();
+    let addresses = (1..=8).map(|n| format!("/ip4/127.0.0.{n}/tcp/{port}").parse().unwrap());
+    let addresses: Vec<Multiaddr> = addresses.collect();
+    for _ in 0..10 {
+        let one = start(&key, &alone()).await;
+        one.swarm.dial(other.id, addresses.clone()).await.unwrap();
+        assert!(one.swarm.refusals().await.is_empty());
+        one.swarm.close().await;
+    }
+    assert_eq!(other.swarm.refusals().await, []);
+}
+
 #[tokio::test]
 async fn nobody_answering_is_told_as_that_and_not_as_a_wrong_key() {
     let one = start(&key(), &alone()).await;
@@ -287,7 +310,7 @@ async fn a_blocked_peer_is_cut_off_kept_out_and_let_in_again() {
     // Both have heard the other's first word: a peer that is blocked before is never met.
     one.met(other.id).await;
     other.met(one.id).await;
-    one.swarm.block(other.id);
+    one.swarm.admit(Admission { blocked: [other.id].into(), ..Admission::default() }).await;
     one.lost(other.id).await;
     other.lost(one.id).await;
     let refused = other.dial(&one).await.unwrap_err();
@@ -303,7 +326,7 @@ async fn a_blocked_peer_is_cut_off_kept_out_and_let_in_again() {
         refusals[0].times
     };
     assert!(times().await >= 2);
-    one.swarm.allow(other.id);
+    one.swarm.admit(Admission::default()).await;
     eventually(|| async { one.swarm.peers().await.len() == 1 }).await;
     one.met(other.id).await;
 }
@@ -313,7 +336,11 @@ async fn only_who_is_on_the_allow_list_is_let_in() {
     let key = key();
     let friend = Identity::generate();
     let mut friend_peer = start_as(&friend, &key, &alone(), MAX_MESSAGE).await;
-    let options = Options { allowed: Some(vec![friend_peer.id]), ..alone() };
+    let only = |peers: &[PeerId]| Admission {
+        trusted: peers.iter().copied().collect(),
+        ..Admission::default()
+    };
+    let options = Options { admission: only(&[friend_peer.id]), ..alone() };
     let mut guarded = start(&key, &options).await;
     let stranger = start(&key, &alone()).await;
     assert_eq!(stranger.dial(&guarded).await, Err(DialError::Refused(Why::ByPeer)));
@@ -323,8 +350,14 @@ async fn only_who_is_on_the_allow_list_is_let_in() {
     friend_peer.dial(&guarded).await.unwrap();
     guarded.met(friend_peer.id).await;
     friend_peer.met(guarded.id).await;
-    guarded.swarm.allow(stranger.id);
+    guarded.swarm.admit(only(&[friend_peer.id, stranger.id])).await;
     guarded.met(stranger.id).await;
+    // From then on as well: who is no longer on the list is cut off, and who is there stays.
+    guarded.swarm.admit(only(&[stranger.id])).await;
+    guarded.lost(friend_peer.id).await;
+    let connected: Vec<PeerId> =
+        guarded.swarm.peers().await.into_iter().map(|info| info.peer).collect();
+    assert_eq!(connected, [stranger.id]);
 }
 
 #[tokio::test]
@@ -436,7 +469,11 @@ async fn of_fifty_simultaneous_dials_each_leads_to_a_connection_that_stays_and_w
         })
         .await;
         let (id, one_id) = (other.id, one.id);
-        assert!(one.events.try_recv().is_err() && other.events.try_recv().is_err());
+        for peer in [&mut one, &mut other] {
+            while let Ok(event) = peer.events.try_recv() {
+                assert!(matches!(event, Event::Learned { .. }), "{event:?}");
+            }
+        }
         let (swarm, _) = other.serve(reversed);
         assert_eq!(one.ask(id, b"abc").await, Ok(b"cba".to_vec()), "try {number}");
         let (_one, _) = one.serve(reversed);
@@ -500,6 +537,12 @@ async fn addresses_that_were_kept_lead_back_into_the_swarm_and_each_peer_tells_i
     let mut other = start(&key, &Options { known, ..alone() }).await;
     assert_eq!(other.met(one.id).await, [one.address.clone()]);
     assert_eq!(one.met(other.id).await, [other.address.clone()], "learned from the peer itself");
+    // Once those that came by themselves were not kept, and after a restart nobody knew them.
+    let learned = until(&mut one.events, |event| match event {
+        Event::Learned { peer, addresses } if peer == other.id => Some(addresses),
+        _ => None,
+    });
+    assert_eq!(learned.await, [other.address.clone()]);
     assert_eq!(one.swarm.listening().await, [one.address.clone()]);
 }
 
@@ -599,14 +642,16 @@ async fn a_peer_behind_a_pulled_cable_is_let_go_although_much_is_still_to_be_sen
 }
 
 #[tokio::test]
-async fn strangers_that_speak_garbage_or_nothing_are_counted_and_disturb_nobody() {
+async fn strangers_that_speak_garbage_are_counted_and_those_that_say_nothing_disturb_nobody() {
     let key = key();
     let mut one = start(&key, &alone()).await;
     let port = one.address.to_string().rsplit('/').next().unwrap().parse::<u16>().unwrap();
-    let garbage: [&[u8]; 5] = [
+    let garbage: [&[u8]; 6] = [
         b"",
-        b"GET / HTTP/1.1\r\n\r\n",
+        // As long as what any two sides exchange before a word is said.
         &[0; 24],
+        b"GET / HTTP/1.1\r\nHost: somebody\r\n\r\n",
+        &[0; 25],
         &[0xff; 4096],
         b"\x13/multistream/1.0.0\n\x07/noise\n",
     ];
@@ -620,9 +665,9 @@ async fn strangers_that_speak_garbage_or_nothing_are_counted_and_disturb_nobody(
     }
     let refusal = one.refused().await;
     assert_eq!((refusal.peer, refusal.why), (None, Why::KeyMismatch(key.fingerprint())));
-    eventually(|| async { one.swarm.refusals().await[0].times == 5 }).await;
     let other = start(&key, &alone()).await;
     other.dial(&one).await.unwrap();
+    assert_eq!(one.swarm.refusals().await[0].times, 4);
     one.met(other.id).await;
 }
 

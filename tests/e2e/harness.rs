@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Home {
     folder: TempDir,
     data: PathBuf,
+    /// The network namespace of its commands, where that is not the tester's.
+    namespace: Option<PathBuf>,
 }
 
 /// What one run left behind.
@@ -44,12 +46,22 @@ impl Home {
     pub(crate) fn with_data(name: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let data = folder.path().join(name);
-        Home { folder, data }
+        Home { folder, data, namespace: None }
+    }
+
+    /// On a machine of its own, as far as the network goes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn in_namespace(namespace: &Path) -> Self {
+        Home { namespace: Some(namespace.to_owned()), ..Home::new() }
     }
 
     /// The command, ready to be given arguments.
     pub(crate) fn command(&self) -> Command {
-        self.prepare(Command::new(env!("CARGO_BIN_EXE_ipfs-accelerate")))
+        const BINARY: &str = env!("CARGO_BIN_EXE_ipfs-accelerate");
+        self.prepare(match &self.namespace {
+            None => Command::new(BINARY),
+            Some(namespace) => in_namespace(namespace, BINARY),
+        })
     }
 
     /// Any command, in this home's environment and no other.
@@ -400,8 +412,12 @@ impl Drop for HangsUp {
 pub(crate) struct Process(Child);
 
 impl Process {
-    pub(crate) fn spawn(mut command: Command) -> Self {
-        Process(command.spawn().expect("the binary starts"))
+    pub(crate) fn spawn(command: Command) -> Self {
+        Process::try_spawn(command).expect("the binary starts")
+    }
+
+    pub(crate) fn try_spawn(mut command: Command) -> std::io::Result<Self> {
+        command.spawn().map(Process)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -499,6 +515,13 @@ impl DerefMut for Server {
     fn deref_mut(&mut self) -> &mut Client {
         &mut self.client
     }
+}
+
+/// A program in a network namespace. The process becomes it, under the same process id.
+pub(crate) fn in_namespace(namespace: &Path, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", namespace.display())).arg(program);
+    command
 }
 
 /// Waits until `condition` gives something.

@@ -6,11 +6,15 @@ mod commands;
 mod errors;
 mod harness;
 mod hostile;
+// Network namespaces are Linux's.
+#[cfg(target_os = "linux")]
+mod hosts;
 mod http;
 mod kills;
 mod mcp_config;
 mod mcp_instructions;
 mod mcp_json;
+mod node_start;
 mod one_node;
 mod python_client;
 mod raw_http;

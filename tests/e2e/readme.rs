@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use p2p_workflow_scheduler::scheduler::{Rejection, limits};
 
-use crate::harness::{Home, Server};
+use crate::harness::{Home, Process, Server};
 use crate::raw_http::{Http, initialize};
 
 fn repository(file: &str) -> String {
@@ -49,13 +49,20 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn every_line_that_it_shows_runs() {
     let home = Home::new();
-    let mut shown = 0;
+    let (mut shown, mut running) = (0, Vec::new());
     for line in shell_lines() {
         let words = words(&line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let arguments = match words.as_slice() {
             ["ipfs-accelerate", "mcp", "start", flags @ ..] => {
                 serves_http(&home, flags);
+                shown += 1;
+                continue;
+            }
+            ["ipfs-accelerate", arguments @ .., "&"] => {
+                let mut command = home.command();
+                command.args(arguments).stderr(Stdio::null());
+                running.push(Process::spawn(command));
                 shown += 1;
                 continue;
             }
@@ -101,7 +108,7 @@ fn every_command_and_code_that_it_lists_is_there() {
             "list" | "show" | "requeue" | "reprioritize" => &format!("p2p-workflow {cell}"),
             other => other,
         };
-        if ["mcp ", "p2p-workflow ", "swarm ", "node "]
+        if ["mcp ", "p2p-workflow ", "swarm ", "node ", "backup "]
             .iter()
             .any(|start| command.starts_with(start))
         {
@@ -144,4 +151,27 @@ fn codes() -> impl Iterator<Item = &'static str> {
 #[test]
 fn it_fits_on_a_few_screens() {
     assert!(repository("README.md").lines().count() <= 200);
+}
+
+#[test]
+fn the_commands_of_the_document_on_several_machines_are_there() {
+    let home = Home::new();
+    let document = repository("docs/swarm.md");
+    let lines = document.lines().filter_map(|line| line.strip_prefix("ipfs-accelerate "));
+    let quoted = document.split('`').skip(1).step_by(2);
+    let commands = ["swarm ", "node ", "p2p-workflow "];
+    let quoted = quoted.filter(|text| commands.iter().any(|start| text.starts_with(start)));
+    let mut count = 0;
+    for line in lines.chain(quoted) {
+        let words = line.split_whitespace();
+        // Lower case are the words of a command, and capitals stand for what people fill in.
+        let command =
+            words.take_while(|word| word.chars().all(|c| c.is_lowercase() || c == '-' || c == '2'));
+        let mut arguments: Vec<&str> = command.filter(|word| !word.starts_with("--")).collect();
+        arguments.retain(|word| !word.contains('.'));
+        arguments.push("--help");
+        assert_eq!(home.run(&arguments).code, 0, "{line}");
+        count += 1;
+    }
+    assert!(count >= 10, "{count}");
 }

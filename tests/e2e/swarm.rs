@@ -84,6 +84,156 @@ fn a_machine_that_dies_is_replaced_and_its_task_is_done_by_the_other() {
     assert_eq!(here.show("a")["state"], "completed");
 }
 
+/// This machine's row, and those of the others.
+fn peers(home: &Home) -> (Value, Vec<Value>) {
+    let shown = done(&swarm(home, &["peers", "--json"]));
+    let mut rows = shown["peers"].as_array().expect("a list").clone();
+    let this = rows.remove(0);
+    assert_eq!(this["this_peer"], true, "{this}");
+    (this, rows)
+}
+
+fn peer_id(home: &Home) -> String {
+    peers(home).0["peer_id"].as_str().expect("a text").to_owned()
+}
+
+fn connected(home: &Home, to: &[&str]) {
+    eventually("that it is connected to these alone", || {
+        let rows = peers(home).1.into_iter().filter(|row| row["connected"] == true);
+        let mut ids: Vec<String> =
+            rows.map(|row| row["peer_id"].as_str().expect("a text").to_owned()).collect();
+        ids.sort_unstable();
+        let mut wanted = to.to_vec();
+        wanted.sort_unstable();
+        (ids == wanted).then_some(())
+    });
+}
+
+/// Who was refused, and why.
+fn refusals(home: &Home) -> Vec<(String, String)> {
+    let shown = done(&swarm(home, &["peers", "--json"]));
+    let refusals = shown["refusals"].as_array().expect("a list").iter();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    refusals.map(|it| (text(&it["peer_id"]), text(&it["why"]))).collect()
+}
+
+#[test]
+fn once_somebody_is_trusted_all_others_are_kept_out_at_once_and_after_a_restart() {
+    let (one, friend, stranger) = (Home::new(), Home::new(), Home::new());
+    let (here, _friend, _stranger) = (one.start(), friend.start(), stranger.start());
+    pair(&one, &friend);
+    done(&swarm(&stranger, &["join", swarm(&one, &["invite"]).stdout.trim(), "--json"]));
+    let (friend_id, stranger_id) = (peer_id(&friend), peer_id(&stranger));
+    connected(&one, &[&friend_id, &stranger_id]);
+    let trusted = swarm(&one, &["trust", &friend_id]);
+    assert_eq!(trusted.code, 0, "{trusted:?}");
+    assert!(trusted.stdout.contains("Only those who are trusted"), "{}", trusted.stdout);
+    let kept_out = trusted.stdout.split("kept out now:").nth(1).expect("it names them");
+    assert!(kept_out.contains(&stranger_id) && !kept_out.contains(&friend_id), "{kept_out}");
+    connected(&one, &[&friend_id]);
+    let mode = std::fs::metadata(one.data().join("swarm.trusted")).expect("it is kept");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+    here.close();
+    let _here = one.start();
+    eventually("that the stranger is refused anew", || {
+        let refused = refusals(&one);
+        refused
+            .iter()
+            .any(|(id, why)| *id == stranger_id && why.contains("allow list"))
+            .then_some(())
+    });
+    connected(&one, &[&friend_id]);
+    let anyone = done(&swarm(&one, &["trust", "--anyone", "--json"]));
+    assert_eq!((&anyone["trusted"], &anyone["kept_out"]), (&json!([]), &json!([])));
+    connected(&one, &[&friend_id, &stranger_id]);
+}
+
+#[test]
+fn a_blocked_machine_is_kept_out_though_it_is_trusted_until_it_is_blocked_no_longer() {
+    let (one, other) = (Home::new(), Home::new());
+    let (here, _there) = (one.start(), other.start());
+    pair(&one, &other);
+    let id = peer_id(&other);
+    connected(&one, &[&id]);
+    done(&swarm(&one, &["trust", &id, "--json"]));
+    // As a narrow terminal shows it.
+    let short = format!("{}…{}", &id[..8], &id[id.len() - 8..]);
+    let blocked = done(&swarm(&one, &["block", &short, "--json"]));
+    assert_eq!(blocked["blocked"], json!([id]));
+    assert_eq!(blocked["kept_out"], json!([id]));
+    connected(&one, &[]);
+    assert_eq!(peers(&one).1, Vec::<Value>::new(), "it is no member any more");
+    here.close();
+    let _here = one.start();
+    eventually("that it is refused anew", || {
+        refusals(&one).iter().any(|(who, why)| *who == id && why.contains("block")).then_some(())
+    });
+    connected(&one, &[]);
+    done(&swarm(&one, &["block", "--remove", &id, "--json"]));
+    connected(&one, &[&id]);
+}
+
+#[test]
+fn who_is_no_other_machine_cannot_be_trusted_or_blocked_and_nothing_changes() {
+    let home = Home::new();
+    let nobody = swarm(&home, &["trust", "12D3KooWCD6GPLKj8umF1ysMZTGzmEeRWnQH3MpH25VBxF1XqYvr"]);
+    assert_eq!(nobody.code, 1);
+    assert!(nobody.stderr.contains("swarm init"), "{}", nobody.stderr);
+    done(&swarm(&home, &["init", "--json"]));
+    let good = "12D3KooWCD6GPLKj8umF1ysMZTGzmEeRWnQH3MpH25VBxF1XqYvr";
+    done(&swarm(&home, &["trust", good, "--json"]));
+    let me = peer_id(&home);
+    let other = "12D3KooWGWTtibP31YJvCbwyNN38C712SA8kkueSZKgpBfxCr6pQ";
+    for arguments in [
+        &["trust", other, "nonsense"][..],
+        &["trust", other, &me],
+        &["trust", other, "12D3KooW…zzzzzzzz"],
+        // Everybody would be let in.
+        &["trust", "--remove", good],
+        &["block", other, ""],
+        &["block", other, &me],
+    ] {
+        let run = swarm(&home, arguments);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{arguments:?}");
+    }
+    for arguments in [&["trust"][..], &["trust", "--anyone", good], &["block"]] {
+        assert_eq!(swarm(&home, arguments).code, 2, "{arguments:?}");
+    }
+    let shown = done(&swarm(&home, &["peers", "--json"]));
+    assert_eq!((&shown["trusted"], &shown["blocked"]), (&json!([good]), &json!([])));
+    // A list that cannot be read lets nobody in.
+    std::fs::write(home.data().join("swarm.trusted"), "half a li").expect("it is there");
+    assert_eq!(swarm(&home, &["peers"]).code, 1);
+    let fails = swarm(&home, &["invite"]);
+    assert_eq!(fails.code, 1);
+    assert!(fails.stderr.contains("swarm.trusted"), "{}", fails.stderr);
+    assert_eq!(swarm(&home, &["leave"]).code, 0);
+    assert!(!home.data().join("swarm.trusted").exists());
+}
+
+#[test]
+fn a_machine_with_another_key_is_refused_and_counted_on_both_sides() {
+    let (one, other) = (Home::new(), Home::new());
+    let _here = one.start();
+    done(&swarm(&one, &["init", "--json"]));
+    done(&swarm(&other, &["init", "--json"]));
+    let line = swarm(&one, &["invite"]).stdout;
+    let known = line.trim().split('+').filter(|part| part.contains("/ip4/127")).collect::<String>();
+    let id = peer_id(&one);
+    let known = format!("{id} {known}\n");
+    std::fs::write(other.data().join("swarm.peers"), known).expect("it is there");
+    let _there = other.start();
+    // Who it was never got through to the one that was dialled.
+    for (home, whom) in [(&other, &*id), (&one, "")] {
+        eventually("that the other key is told of", || {
+            let refused = refusals(home);
+            let told = |(who, why): &(String, String)| who == whom && why.contains("key mismatch");
+            refused.iter().any(told).then_some(())
+        });
+    }
+    connected(&one, &[]);
+}
+
 #[test]
 fn a_machine_without_a_key_is_in_no_swarm_and_says_how_to_enter_one() {
     let home = Home::new();

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::harness::Home;
 
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["mcp"],
     &["mcp", "start"],
@@ -15,6 +15,8 @@ const COMMANDS: [&[&str]; 26] = [
     &["swarm", "invite"],
     &["swarm", "join"],
     &["swarm", "peers"],
+    &["swarm", "trust"],
+    &["swarm", "block"],
     &["swarm", "leave"],
     &["p2p-workflow"],
     &["p2p-workflow", "status"],
@@ -28,6 +30,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["p2p-workflow", "cancel"],
     &["p2p-workflow", "requeue"],
     &["p2p-workflow", "reprioritize"],
+    &["node", "start"],
     &["node", "stop"],
     &["completions"],
     &["man"],

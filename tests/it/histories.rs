@@ -283,7 +283,7 @@ impl World {
             Step::Dismiss { worker } => scheduler.dismiss(now, &worker_name(p, *worker)),
             Step::Beat { from } => {
                 *beats += 1;
-                let beat = Heartbeat { incarnation: 1, counter: *beats, takes_work: true };
+                let beat = Heartbeat { incarnation: 1, counter: *beats, presence: Presence::Works };
                 scheduler.heartbeat(now, &peer_name(*from).into(), beat);
             }
             Step::ConnectionLost { from } => {

@@ -9,6 +9,7 @@ mod node;
 mod order;
 mod original_defects;
 mod original_vectors;
+mod pruning;
 mod replication;
 mod shown;
 #[path = "../sim/mod.rs"]

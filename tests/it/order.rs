@@ -15,7 +15,7 @@ fn any_record(dot: Dot) -> impl Strategy<Value = Record> {
     let ended = (0..6u8, 0..3u8, 1..4u32, 0..2u32);
     let spec = (0..3u8, any::<bool>(), any::<bool>());
     let lease = (0..3u8, any::<bool>(), 1..3u64);
-    let rest = (0..2u32, 0..2u32, 0..2u64, 0..4u8, 1..3u8);
+    let rest = (0..2u32, 0..2u8, 0..2u64, 0..4u8, 1..3u8);
     (ended, spec, lease, rest).prop_map(move |(ended, spec, lease, rest)| {
         let (class, phase, epoch, rev) = ended;
         let class = [
@@ -54,6 +54,7 @@ fn any_record(dot: Dot) -> impl Strategy<Value = Record> {
             not_before,
             lease,
             outcome,
+            more: None,
             dot: dot.clone(),
         }
     })

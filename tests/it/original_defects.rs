@@ -10,7 +10,7 @@ use crate::support::*;
 const NOW: u64 = 0;
 
 fn beat(s: &mut P2PWorkflowScheduler, from: &str, counter: u64, now: u64) {
-    let beat = Heartbeat { incarnation: 1, counter, takes_work: true };
+    let beat = Heartbeat { incarnation: 1, counter, presence: Presence::Works };
     s.heartbeat(at(now), &from.into(), beat);
 }
 

@@ -69,7 +69,7 @@ fn the_newest_workflows_come_first_and_the_same_after_a_restart() {
 #[test]
 fn a_member_is_shown_by_what_is_known_of_it() {
     let mut s = scheduler("me");
-    let beat = |counter| Heartbeat { incarnation: 1, counter, takes_work: false };
+    let beat = |counter| Heartbeat { incarnation: 1, counter, presence: Presence::Watches };
     s.heartbeat(at(10), &"beats".into(), beat(1));
     let mut clock = MerkleClock::new("reported");
     clock.tick();
@@ -93,7 +93,7 @@ fn a_member_is_shown_by_what_is_known_of_it() {
     s.heartbeat(at(S), &"beats".into(), beat(2));
     assert!(s.news().is_empty());
     assert_eq!(s.members(at(S)), [beats(Liveness::Alive, S), reported.clone()]);
-    for (after, liveness) in [(6 * S, Liveness::Suspect), (16 * S, Liveness::Down)] {
+    for (after, liveness) in [(6 * S, Liveness::Suspect), (14 * S, Liveness::Down)] {
         s.advance(at(after));
         assert!(s.news().members);
         s.take_changes();

@@ -120,6 +120,11 @@ pub(crate) struct Disk {
     clock: BTreeMap<String, u64>,
     have: BTreeMap<Arc<str>, u64>,
     tasks: BTreeMap<u64, KeptTask>,
+    /// Where it is not the one that the scheduler was made with.
+    actor: Option<Arc<str>>,
+    tombstones: BTreeMap<u64, Tombstone>,
+    members: BTreeMap<Arc<str>, Heard>,
+    doubtful: bool,
     conflicts: u64,
     duplicates: u64,
 }
@@ -131,26 +136,42 @@ impl Disk {
             let (key, leases_here) = (*key, *leases_here);
             self.tasks.insert(key, KeptTask { key, record: record.clone(), leases_here });
         }
+        for Burial { key, tombstone } in &changes.buried {
+            self.tasks.remove(key);
+            self.tombstones.remove(key);
+            self.tombstones.extend(tombstone.iter().map(|tombstone| (*key, tombstone.clone())));
+        }
+        for (peer, heard) in &changes.members {
+            let before = self.members.remove(peer);
+            if let Some(heard) = heard {
+                let have = heard.have.clone().or(before.and_then(|before| before.have));
+                self.members.insert(peer.clone(), Heard { have, ..heard.clone() });
+            }
+        }
+        self.doubtful = changes.doubtful.unwrap_or(self.doubtful);
         for (peer, counter) in &changes.clock {
             self.clock.insert(peer.to_string(), *counter);
         }
         for dot in &changes.have {
             self.have.insert(dot.actor.clone(), dot.counter);
         }
+        self.actor = changes.actor.clone().or(self.actor.take());
         self.conflicts += changes.conflicts.len() as u64;
         self.duplicates += changes.duplicates.len() as u64;
     }
 
     /// Starts a scheduler of `peer` from what was kept.
     pub(crate) fn restore(&self, peer: &str, now: Now) -> P2PWorkflowScheduler {
-        self.restore_as(peer, &format!("{peer}/1"), now, Box::new(|| 0))
+        self.restore_as(peer, &format!("{peer}/1"), Config::default(), now, Box::new(|| 0))
     }
 
-    /// The same, with the actor that its writes are named by, and random numbers.
+    /// The same, with the actor that its writes are named by until it takes another, and random
+    /// numbers.
     pub(crate) fn restore_as(
         &self,
         peer: &str,
         actor: &str,
+        config: Config,
         now: Now,
         jitter: Jitter,
     ) -> P2PWorkflowScheduler {
@@ -158,11 +179,25 @@ impl Disk {
             clock: self.clock.clone(),
             have: self.have.clone(),
             tasks: self.tasks.values().cloned().collect(),
+            tombstones: self.tombstones.clone().into_iter().collect(),
+            members: self.members.clone(),
+            doubtful: self.doubtful,
             conflicts: self.conflicts,
             duplicates: self.duplicates,
-            next_key: self.tasks.keys().last().map_or(0, |key| key + 1),
+            next_key: self
+                .tasks
+                .keys()
+                .chain(self.tombstones.keys())
+                .max()
+                .map_or(0, |key| key + 1),
         };
-        P2PWorkflowScheduler::restore(peer, actor, Config::default(), jitter, now, kept)
+        let actor = self.actor.as_deref().unwrap_or(actor);
+        P2PWorkflowScheduler::restore(peer, actor, config, jitter, now, kept)
+    }
+
+    /// Whether this is a backup that is put back.
+    pub(crate) fn put_back(self) -> Self {
+        Disk { doubtful: true, actor: None, ..self }
     }
 
     /// All records by task id.

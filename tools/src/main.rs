@@ -6,8 +6,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ipfs_accelerate::cli::{self, Attach, Cli, Doors, Durability, GlobalOptions};
-use ipfs_accelerate::client::ConnectError;
+use ipfs_accelerate::cli::{
+    self, Attach, Cli, Connection, Doors, Durability, GlobalOptions, NodeLasts,
+};
+use ipfs_accelerate::client::{Client, ConnectError};
 use ipfs_accelerate::host::Host;
 use ipfs_accelerate::http::Door;
 use ipfs_accelerate::relay::Stream;
@@ -25,6 +27,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     let host = RefCell::new(None);
     let connect = async |options: &GlobalOptions, attach| connect(options, attach, &host).await;
+    let serve = async |options: &GlobalOptions, doors: Option<&Doors>| match doors {
+        Some(doors) => serve(options, doors).await,
+        None => keep(options).await,
+    };
     let code = cli::run(Cli::parse(), connect, serve).await;
     let host: Option<Host> = host.take();
     if let Some(host) = host {
@@ -37,14 +43,43 @@ async fn connect(
     options: &GlobalOptions,
     attach: Attach,
     host: &RefCell<Option<Host>>,
-) -> Result<Stream, ConnectError> {
+) -> Result<Connection<Stream>, ConnectError> {
     let options = node_options(options)?;
     if attach == Attach::Running {
-        return start::connect_to_running(&options).await.ok_or(ConnectError::NotRunning);
+        let stream = start::connect_to_running(&options).await.ok_or(ConnectError::NotRunning)?;
+        return Ok(Connection { stream, node: NodeLasts::On });
     }
     let (stream, own) = start::connect(&options).await.map_err(cannot_open)?;
+    let node = if own.is_some() { NodeLasts::UntilDone } else { NodeLasts::On };
     host.replace(own);
-    Ok(stream)
+    Ok(Connection { stream, node })
+}
+
+/// Is the node until the process is to stop: at once, or when the process that is it ends.
+async fn keep(options: &GlobalOptions) -> Result<(), ConnectError> {
+    let options = node_options(options)?;
+    let way = Way::open(&options).await.map_err(cannot_open)?;
+    let say = async || {
+        let said = async {
+            let mut client = Client::attach(way.link(start::new_worker())).await?;
+            cli::standing(&mut client, &options.folder).await
+        };
+        match said.await {
+            Ok(said) => anstream::eprint!("{said}"),
+            Err(error) => tracing::error!("{error}"),
+        }
+    };
+    let tell = async {
+        let was_node = way.is_node().is_cancelled();
+        say().await;
+        if !was_node {
+            way.is_node().cancelled().await;
+            say().await;
+        }
+    };
+    tokio::join!(way.stop().run_until_cancelled(tell), way.keep());
+    way.close().await;
+    Ok(())
 }
 
 /// Serves by all doors until the process is to stop, or its client on stdin hangs up: who started

@@ -28,6 +28,8 @@ struct Inner {
     state: Mutex<State>,
     /// Cancelled when this process is asked to end, or a person stops the node.
     stop: CancellationToken,
+    /// Cancelled when this process becomes the node.
+    is_node: CancellationToken,
 }
 
 struct State {
@@ -42,17 +44,18 @@ impl Way {
     /// # Errors
     /// Nobody can be the node.
     pub async fn open(options: &Options) -> Result<Self, AttachError> {
-        let stop = CancellationToken::new();
+        let (stop, is_node) = (CancellationToken::new(), CancellationToken::new());
         tokio::spawn(watch_signals(stop.clone()));
         let state = match attach(options).await? {
             Attached::Node(node) => {
+                is_node.cancel();
                 let host = Host::new(node);
                 tokio::spawn(stop_when_asked(host.clone(), stop.clone()));
                 State { host: Some(host), first: None }
             }
             Attached::Peer(stream) => State { host: None, first: Some(stream) },
         };
-        let inner = Inner { options: options.clone(), state: Mutex::new(state), stop };
+        let inner = Inner { options: options.clone(), state: Mutex::new(state), stop, is_node };
         Ok(Way(Arc::new(inner)))
     }
 
@@ -60,6 +63,12 @@ impl Way {
     #[must_use]
     pub fn stop(&self) -> &CancellationToken {
         &self.0.stop
+    }
+
+    /// Cancelled when this process becomes the node.
+    #[must_use]
+    pub fn is_node(&self) -> &CancellationToken {
+        &self.0.is_node
     }
 
     /// Serves a client until it hangs up or the process is to stop: as the node itself, or through
@@ -147,6 +156,7 @@ impl Way {
             Attached::Peer(stream) => Ok(Some(Box::new(stream))),
             Attached::Node(node) => {
                 tracing::info!("the node went away; this process is the node now");
+                self.0.is_node.cancel();
                 let host = state.host.insert(Host::new(node));
                 tokio::spawn(stop_when_asked(host.clone(), self.0.stop.clone()));
                 Ok(Some(Box::new(host.connect())))

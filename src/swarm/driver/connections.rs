@@ -147,7 +147,8 @@ impl Driver {
             .cloned()
             .collect();
         let new = self.book.add(peer, &addresses, Source::Trusted, Instant::now());
-        if !self.meet(peer) && new {
+        self.meet(peer);
+        if new {
             let addresses = self.book.addresses(&peer);
             self.tell(Event::Learned { peer, addresses });
         }

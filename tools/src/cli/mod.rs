@@ -1,8 +1,8 @@
 //! The command line: what a person or a script touches.
 //!
 //! ```text
-//! main ── Cli::parse ──► run ──┬─► serve(options, doors)        mcp start
-//!                              ├─► connect(options) ─► Client   p2p-workflow …, node stop
+//! main ── Cli::parse ──► run ──┬─► serve(options, doors)        mcp start, node start
+//!                              ├─► connect(options) ─► Client   p2p-workflow …, swarm …, node stop
 //!                              └─► (text alone)                 mcp config, completions, man
 //! ```
 //!
@@ -14,6 +14,7 @@
 //! One command, one file under `p2p_workflow/`, in the same order: its flags, the call, what
 //! people are shown, tests.
 
+mod backup;
 mod duration;
 mod mcp;
 mod node;
@@ -31,8 +32,10 @@ use anstream::AutoStream;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use tracing_subscriber::EnvFilter;
 
+use self::backup::Backup;
 use self::mcp::{Config, Instructions};
 use self::node::NodeCommand;
+pub use self::node::standing;
 use self::p2p_workflow::WorkflowCommand;
 use self::shell::{Completions, Man};
 pub use self::start::Doors;
@@ -100,6 +103,24 @@ pub enum Attach {
     Running,
 }
 
+/// A stream to a node.
+#[derive(Debug)]
+pub struct Connection<S> {
+    /// Speaks MCP, line by line.
+    pub stream: S,
+    /// How long there is a node.
+    pub node: NodeLasts,
+}
+
+/// How long there is a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeLasts {
+    /// In another process, after the command.
+    On,
+    /// In this process, until the command is done.
+    UntilDone,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The MCP server that agents start
@@ -111,13 +132,18 @@ enum Command {
     /// The process that serves a data directory
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Write all tasks into a file, while the node runs
+    Backup(Backup),
     /// The machines that share their tasks
     #[command(subcommand)]
     #[command(after_help = "\
 Examples:
   ipfs-accelerate swarm init          on the first machine
+  ipfs-accelerate node start          there, to stay: keeps a node running
   ipfs-accelerate swarm invite        prints the line for the next one
-  ipfs-accelerate swarm join LINE     on that one")]
+  ipfs-accelerate swarm join LINE     on that one, and a node there too
+
+A machine is in its swarm while a node runs on it: `node start`, or an agent's `mcp start`.")]
     Swarm(SwarmCommand),
     /// Print a completion script for a shell
     Completions(Completions),
@@ -137,12 +163,12 @@ enum McpCommand {
 
 /// Runs one command to its exit code.
 ///
-/// `connect` gives a stream to the node, `serve` is the MCP server. The stream is dropped before
-/// this returns.
+/// `connect` gives a stream to the node; `serve` is the node, with the doors of an MCP server or
+/// without any. The stream is dropped before this returns.
 pub async fn run<S: Duplex + 'static>(
     cli: Cli,
-    connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<S, ConnectError>,
-    serve: impl AsyncFnOnce(&GlobalOptions, &Doors) -> Result<(), ConnectError>,
+    connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<Connection<S>, ConnectError>,
+    serve: impl AsyncFnOnce(&GlobalOptions, Option<&Doors>) -> Result<(), ConnectError>,
 ) -> ExitCode {
     start_logs(cli.options.verbose);
     let result = execute(cli, connect, serve).await;
@@ -162,8 +188,8 @@ pub async fn run<S: Duplex + 'static>(
 /// Everything but the printing: returns what belongs on stdout.
 async fn execute<S: Duplex + 'static>(
     cli: Cli,
-    connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<S, ConnectError>,
-    serve: impl AsyncFnOnce(&GlobalOptions, &Doors) -> Result<(), ConnectError>,
+    connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<Connection<S>, ConnectError>,
+    serve: impl AsyncFnOnce(&GlobalOptions, Option<&Doors>) -> Result<(), ConnectError>,
 ) -> Result<String, Failure> {
     let options = &cli.options;
     match cli.command {
@@ -171,21 +197,29 @@ async fn execute<S: Duplex + 'static>(
             if doors.stdio() && io::stdin().is_terminal() {
                 anstream::eprint!("{}", terminal_notice());
             }
-            serve(options, &doors).await?;
+            serve(options, Some(&doors)).await?;
             Ok(String::new())
         }
         Command::Mcp(McpCommand::Config(config)) => config.run(options),
         Command::Mcp(McpCommand::Instructions(instructions)) => instructions.run(),
         Command::Workflow(command) => {
-            let stream = connect(options, Attach::Any).await?;
+            let Connection { stream, .. } = connect(options, Attach::Any).await?;
+            command.run(&mut Client::attach(stream).await?).await
+        }
+        Command::Backup(command) => {
+            let Connection { stream, .. } = connect(options, Attach::Any).await?;
             command.run(&mut Client::attach(stream).await?).await
         }
         Command::Swarm(command) => {
-            let stream = connect(options, Attach::Any).await?;
-            command.run(&mut Client::attach(stream).await?).await
+            let Connection { stream, node } = connect(options, Attach::Any).await?;
+            command.run(&mut Client::attach(stream).await?, node).await
+        }
+        Command::Node(NodeCommand::Start) => {
+            serve(options, None).await?;
+            Ok(String::new())
         }
         Command::Node(NodeCommand::Stop) => match connect(options, Attach::Running).await {
-            Ok(stream) => node::stop(&mut Client::attach(stream).await?).await,
+            Ok(Connection { stream, .. }) => node::stop(&mut Client::attach(stream).await?).await,
             Err(ConnectError::NotRunning) => Ok(node::not_running()),
             Err(error) => Err(error.into()),
         },

@@ -50,6 +50,18 @@ impl Card {
         self
     }
 
+    /// Texts below their key, one a line; nothing where there are none.
+    pub(super) fn list<'t>(mut self, key: &str, texts: impl IntoIterator<Item = &'t str>) -> Self {
+        let mut texts = texts.into_iter().map(clean).peekable();
+        if texts.peek().is_some() {
+            let label = label(key);
+            let lines: String = texts.map(|text| format!("    {text}\n")).collect();
+            // Writing to a String cannot fail.
+            let _ = write!(self.text, "  {KEY}{label}:{KEY:#}\n{lines}");
+        }
+        self
+    }
+
     /// The fields of an object: those named `first`, in that order, then the others.
     pub(super) fn fields(mut self, object: &Value, first: &[&str]) -> Self {
         for key in first {
@@ -80,24 +92,36 @@ pub(super) fn task_table(tasks: &[Value]) -> String {
     table(columns, tasks)
 }
 
-pub(super) fn peer_table(peers: &[Value]) -> String {
-    table(["peer_id", "state", "connected", "round_trip_ms", "heard_at", "addresses"], peers)
-}
-
 fn table<const N: usize>(columns: [&str; N], rows: &[Value]) -> String {
     let now = now();
+    let cells = |row: &Value| columns.map(|key| shown(key, &row[key], now).unwrap_or_default());
+    plain_table(columns.map(label), rows.iter().map(cells))
+}
+
+/// A table with a line for each row, where the terminal is wide enough.
+pub(super) fn plain_table<const N: usize>(
+    header: [impl AsRef<str>; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(columns.map(|key| label(key).to_uppercase()));
+        .set_header(header.map(|text| text.as_ref().to_uppercase()));
     for row in rows {
-        table.add_row(columns.map(|key| {
-            let cell = shown(key, &row[key], now).unwrap_or_default();
-            clean(&cell).replace(['\n', '\t'], " ")
-        }));
+        table.add_row(row.map(|cell| clean(&cell).replace(['\n', '\t'], " ")));
     }
     table.trim_fmt() + "\n"
+}
+
+/// How many characters a line of the terminal has; `None` where stdout is none.
+pub(super) fn terminal_width() -> Option<usize> {
+    Table::new().width().map(usize::from)
+}
+
+/// A point in time, in milliseconds since the Unix epoch, as people say it.
+pub(super) fn time(at: u64) -> String {
+    relative(at, now())
 }
 
 /// `task_id` → `Task ID`; what the format says already (`_at`, `_seconds`) is left out.

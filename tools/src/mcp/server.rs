@@ -141,10 +141,15 @@ impl Server {
         match request.method.strip_prefix(OURS)? {
             "/requeue" => Some(commands::requeue(session, &params).await),
             "/reprioritize" => Some(commands::reprioritize(session, &params).await),
+            "/backup" => Some(commands::backup(session, &params).await),
+            "/why" => Some(commands::why(session, &params).await),
             "/swarm/init" => Some(swarm::init(session().node()).await),
             "/swarm/invite" => Some(swarm::invite(session().node()).await),
             "/swarm/join" => Some(swarm::join(session().node(), &params).await),
+            "/swarm/here" => Some(swarm::here(session().node()).await),
             "/swarm/peers" => Some(swarm::peers(session().node()).await),
+            "/swarm/trust" => Some(swarm::trust(session().node(), &params).await),
+            "/swarm/block" => Some(swarm::block(session().node(), &params).await),
             "/swarm/leave" => Some(swarm::leave(session().node()).await),
             "/stop" => {
                 stop();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use p2p_workflow_scheduler::node::{CallError, Given, Next, Session};
 use p2p_workflow_scheduler::scheduler::limits::MAX_LEASE;
-use p2p_workflow_scheduler::scheduler::{LeaseTerm, NothingReady, Reason, TaskView, Want};
+use p2p_workflow_scheduler::scheduler::{LeaseTerm, NothingReady, Reason, TaskView, Turn, Want};
 use rmcp::model::Tool;
 use schemars::JsonSchema;
 use serde::ser::SerializeMap;
@@ -113,6 +113,27 @@ struct Ownership {
     /// Hamming distance, 0-256
     distance: u32,
     reason: Why,
+    /// Distances are measured from it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    combined_hash: Option<String>,
+    /// The first in line, where there are others
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<Candidate>,
+    /// Most peers are out of reach and may run it too
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    provisional: bool,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Candidate {
+    peer_id: Arc<str>,
+    distance: u32,
+}
+
+impl From<Turn> for Candidate {
+    fn from(turn: Turn) -> Self {
+        Candidate { peer_id: turn.peer, distance: turn.distance }
+    }
 }
 
 #[derive(Clone, Copy, Serialize, JsonSchema)]
@@ -210,6 +231,9 @@ fn given_shape(given: Given) -> Answer {
                 Reason::TakenOver => Why::TakenOver,
                 Reason::Offered => Why::Offered,
             },
+            combined_hash: (!ownership.turns.is_empty()).then(|| ownership.combined.to_hex()),
+            candidates: ownership.turns.into_iter().map(Candidate::from).collect(),
+            provisional: ownership.provisional,
         }),
         reason: None,
         retry_after_seconds: None,
@@ -279,6 +303,9 @@ fn given_text(given: &Given) -> String {
             "The lease ends at {at} (ms since 1970); renew it with outcome \"in_progress\"."
         ),
     };
+    if given.claimed.ownership.provisional {
+        text += "Most machines of the swarm are out of reach: one of them may run it too.\n";
+    }
     let task_id = &task.task_id;
     text += &format!(
         "Do it, then call p2p_mark_task_complete with task_id {task_id:?} and fence {fence}. {lease}"
@@ -327,6 +354,7 @@ mod tests {
             requires: vec![],
             created_at: 1,
             not_before: None,
+            ended_at: None,
             expires_at,
             note: None,
             error: Some("no disk".into()),
@@ -338,6 +366,9 @@ mod tests {
             rank: 1,
             distance: 120,
             reason: Reason::TakenOver,
+            combined: task_hash("combined", ""),
+            turns: Vec::new(),
+            provisional: false,
         };
         Given {
             claimed: Claimed { task, fence: 7, expires_at, ownership },
@@ -368,6 +399,21 @@ mod tests {
              Do it, then call p2p_mark_task_complete with task_id \"t\" and fence 7. The lease lasts \
              while you stay connected."
         );
+    }
+
+    #[test]
+    fn among_several_machines_it_says_why_this_one_and_whether_another_may_run_it_too() {
+        let mut given = given(None);
+        let ownership = &mut given.claimed.ownership;
+        ownership.turns = vec![Turn { peer: "you".into(), distance: 118 }];
+        ownership.provisional = true;
+        let combined = ownership.combined;
+        let answer = given_shape(given);
+        let why = format!(
+            r#""reason":"taken_over","combined_hash":"{combined}","candidates":[{{"peer_id":"you","distance":118}}],"provisional":true}}"#
+        );
+        assert!(answer.structured.contains(&why), "{}", answer.structured);
+        assert!(answer.text.contains("one of them may run it too"), "{}", answer.text);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use p2p_workflow_scheduler::node::{CallError, Session, Shown};
+use p2p_workflow_scheduler::node::{self, CallError, Session, Shown};
 use p2p_workflow_scheduler::scheduler::limits::{DEFAULT_PAGE, MAX_PAGE};
 use p2p_workflow_scheduler::scheduler::{Filter, State, Status, TaskView};
 use rmcp::model::Tool;
@@ -99,6 +99,8 @@ pub(super) struct Task {
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
@@ -106,6 +108,12 @@ pub(super) struct Task {
     error: Option<String>,
     has_payload: bool,
     has_result: bool,
+    /// Runs beside the one that counts
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    duplicates: Vec<LostRun>,
+    /// What else was submitted under this id while machines were apart
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<LostSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Value>")]
     payload: Option<Box<RawValue>>,
@@ -257,12 +265,47 @@ impl Output {
     }
 }
 
+#[derive(Serialize, JsonSchema)]
+struct LostRun {
+    peer_id: String,
+    worker: String,
+}
+
+impl From<node::LostRun> for LostRun {
+    fn from(run: node::LostRun) -> Self {
+        LostRun { peer_id: run.peer, worker: run.worker }
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
+struct LostSpec {
+    workflow_id: String,
+    name: String,
+    created_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    payload: Option<Box<RawValue>>,
+}
+
+impl From<node::LostSpec> for LostSpec {
+    fn from(spec: node::LostSpec) -> Self {
+        LostSpec {
+            workflow_id: spec.workflow_id,
+            name: spec.name,
+            created_at: spec.created_at,
+            payload: spec.payload.as_deref().map(json),
+        }
+    }
+}
+
 impl Task {
     /// With its texts.
     pub(super) fn whole(shown: Shown) -> Self {
         let mut task = Task::new(shown.task);
         task.payload = shown.payload.as_deref().map(json);
         task.result = shown.result.as_deref().map(json);
+        task.duplicates = shown.duplicates.into_iter().map(LostRun::from).collect();
+        task.conflicts = shown.conflicts.into_iter().map(LostSpec::from).collect();
         task
     }
 
@@ -285,11 +328,14 @@ impl Task {
             requires: task.requires,
             created_at: task.created_at,
             next_attempt_at: task.not_before,
+            ended_at: task.ended_at,
             expires_at: task.expires_at,
             note: task.note,
             error: task.error,
             has_payload: task.has_payload,
             has_result: task.has_result,
+            duplicates: Vec::new(),
+            conflicts: Vec::new(),
             payload: None,
             result: None,
         }
@@ -348,6 +394,17 @@ fn task_text(of: &Shown) -> String {
             text += &format!("\n{label}: {}", shown(body));
         }
     }
+    for run in &of.duplicates {
+        let (peer, worker) = (&run.peer, &run.worker);
+        text += &format!("\nIt also ran at {peer}, worker {worker}: that run does not count.");
+    }
+    for spec in &of.conflicts {
+        let (name, workflow) = (&spec.name, &spec.workflow_id);
+        text += &format!(
+            "\n{name:?} of {workflow:?} was submitted under this id too, and does not run: submit it \
+             under another."
+        );
+    }
     text
 }
 
@@ -390,6 +447,7 @@ mod tests {
             requires: vec![],
             created_at: 1,
             not_before: None,
+            ended_at: None,
             expires_at: None,
             note: None,
             error: Some("no disk".into()),
@@ -417,7 +475,13 @@ mod tests {
 
     #[test]
     fn one_task_comes_with_its_payload_to_the_letter() {
-        let shown = Shown { task: task(), payload: Some("{\"b\":1.10}".into()), result: None };
+        let shown = Shown {
+            task: task(),
+            payload: Some("{\"b\":1.10}".into()),
+            result: None,
+            duplicates: Vec::new(),
+            conflicts: Vec::new(),
+        };
         let answer = task_shape(Output::new(status(), 7), shown);
         assert!(answer.structured.ends_with(
             r#""error":"no disk","has_payload":true,"has_result":false,"payload":{"b":1.10}}]}"#
@@ -427,6 +491,27 @@ mod tests {
             "Task \"t\" \"n\" of \"w\": failed, priority 5, attempt 3; no disk.\nPeer: me\n\
              Depends on: d\nPayload: {\"b\":1.10}"
         );
+    }
+
+    #[test]
+    fn what_lost_against_a_task_is_shown_with_it() {
+        let shown = Shown {
+            task: task(),
+            payload: None,
+            result: None,
+            duplicates: vec![node::LostRun { peer: "you".into(), worker: "w-1".into() }],
+            conflicts: vec![node::LostSpec {
+                workflow_id: "other".into(),
+                name: "Another".into(),
+                created_at: 7,
+                payload: Some("[1]".into()),
+            }],
+        };
+        let answer = task_shape(Output::new(status(), 7), shown);
+        let lost = r#""duplicates":[{"peer_id":"you","worker":"w-1"}],"conflicts":[{"workflow_id":"other","name":"Another","created_at":7,"payload":[1]}]"#;
+        assert!(answer.structured.contains(lost), "{}", answer.structured);
+        assert!(answer.text.contains("It also ran at you, worker w-1: that run does not count."));
+        assert!(answer.text.contains("\"Another\" of \"other\" was submitted under this id too"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod requeue;
 mod show;
 mod status;
 mod submit;
+mod why;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -38,6 +39,8 @@ pub(crate) enum WorkflowCommand {
     List(list::List),
     /// Show everything about one task
     Show(show::Show),
+    /// Say why a task goes to the peer that it goes to
+    Why(why::Why),
     /// Call a task off
     Cancel(cancel::Cancel),
     /// Put a failed task back into the queue
@@ -58,6 +61,7 @@ impl WorkflowCommand {
             WorkflowCommand::Clock(command) => command.run(client).await,
             WorkflowCommand::List(command) => command.run(client).await,
             WorkflowCommand::Show(command) => command.run(client).await,
+            WorkflowCommand::Why(command) => command.run(client).await,
             WorkflowCommand::Cancel(command) => command.run(client).await,
             WorkflowCommand::Requeue(command) => command.run(client).await,
             WorkflowCommand::Reprioritize(command) => command.run(client).await,
@@ -93,7 +97,7 @@ mod testing {
     use anstream::adapter::strip_str;
     use clap::Parser;
 
-    use super::super::{Attach, Cli, Failure, execute};
+    use super::super::{Attach, Cli, Connection, Failure, NodeLasts, execute};
     use crate::client::fake::{self, Exchange};
 
     /// What the command prints, without styles; the script must be used up.
@@ -103,9 +107,10 @@ mod testing {
         let (stream, node) = fake::node(script);
         let connect = async |_: &_, attach| {
             assert_eq!(attach, Attach::Any);
-            Ok(stream)
+            Ok(Connection { stream, node: NodeLasts::On })
         };
-        let result = execute(cli, connect, async |_: &_, _: &_| unreachable!("not a server")).await;
+        let result =
+            execute(cli, connect, async |_: &_, _: Option<&_>| unreachable!("not a server")).await;
         node.await.expect("the script was followed");
         result.map(|text| strip_str(&text).to_string())
     }

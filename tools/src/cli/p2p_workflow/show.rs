@@ -8,7 +8,7 @@ use super::{Failure, Format, status};
 use crate::cli::render::Card;
 use crate::client::{Arguments, Client};
 
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "task_id",
     "workflow_id",
     "name",
@@ -22,6 +22,7 @@ const ORDER: [&str; 21] = [
     "max_attempts",
     "created_at",
     "next_attempt_at",
+    "ended_at",
     "assigned_peer",
     "worker",
     "fence",

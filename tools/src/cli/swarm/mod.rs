@@ -1,11 +1,16 @@
 //! `swarm`: which machines share their tasks with this one.
 
-use clap::Subcommand;
-use serde_json::Value;
+mod admission;
+mod peers;
 
-use super::Failure;
+use std::io::{self, IsTerminal};
+
+use clap::Subcommand;
+
+use self::admission::{Block, Trust};
 use super::p2p_workflow::Format;
-use super::render::{self, Card};
+use super::render::Card;
+use super::{Failure, NodeLasts};
 use crate::client::{Arguments, Client};
 
 /// What the requests begin with.
@@ -42,39 +47,63 @@ Examples:
   ipfs-accelerate swarm peers
   ipfs-accelerate swarm peers --json")]
     Peers(Format),
+    /// Say who is let in beside having the key
+    Trust(Trust),
+    /// Keep machines out although they have the key
+    Block(Block),
     /// Leave the swarm; the tasks stay
     #[command(after_help = "\
 Examples:
-  ipfs-accelerate swarm leave")]
+  ipfs-accelerate swarm leave
+
+The key, the addresses of the others, and whom this machine trusts and blocks are forgotten.")]
     Leave(Format),
 }
 
 impl SwarmCommand {
-    pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
+    pub(super) async fn run(self, client: &mut Client, node: NodeLasts) -> Result<String, Failure> {
         let arguments = Arguments::new();
         let (method, arguments, format) = match self {
             SwarmCommand::Init(format) => ("init", arguments, format),
             SwarmCommand::Invite(format) => ("invite", arguments, format),
             SwarmCommand::Join { line, format } => ("join", arguments.with("line", line), format),
             SwarmCommand::Peers(format) => ("peers", arguments, format),
+            SwarmCommand::Trust(trust) => return trust.run(client).await,
+            SwarmCommand::Block(block) => return block.run(client).await,
             SwarmCommand::Leave(format) => ("leave", arguments, format),
         };
         let answer = client.request(&format!("{METHODS}{method}"), arguments).await?;
         format.print(&answer, |answer| match method {
-            "init" => Card::new("This machine is a swarm now").fields(answer, &[]).into_text(),
-            // Alone on its line, to be copied or piped.
-            "invite" => format!("{}\n", answer["line"].as_str().unwrap_or_default()),
-            "join" => Card::new("Joined").fields(answer, &["peer_id", "reached"]).into_text(),
+            "init" => {
+                let made = Card::new("This machine is a swarm now").fields(answer, &[]);
+                made.into_text() + INVITE + stay(node)
+            }
+            "invite" => {
+                let secret = if io::stderr().is_terminal() { SECRET } else { "" };
+                anstream::eprint!("{secret}{}", stay(node));
+                // Alone on its line, to be copied or piped.
+                format!("{}\n", answer["line"].as_str().unwrap_or_default())
+            }
+            "join" => {
+                let joined = Card::new("Joined").fields(answer, &["peer_id", "reached"]);
+                joined.into_text() + stay(node)
+            }
             "leave" => Card::new("Left the swarm").into_text(),
-            _ => peers(answer),
+            _ => peers::shown(answer),
         })
     }
 }
 
-fn peers(answer: &Value) -> String {
-    let peers = answer["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    match peers {
-        [] => "No other machine is known yet. `swarm invite` prints what one needs.\n".to_owned(),
-        peers => render::peer_table(peers),
+const INVITE: &str = "`swarm invite` prints the line that lets another machine join.\n";
+const SECRET: &str = "The line holds the swarm's key: show it only to whom it is for.\n";
+
+/// What is to be done for the machine to stay in its swarm.
+fn stay(node: NodeLasts) -> &'static str {
+    match node {
+        NodeLasts::On => "",
+        NodeLasts::UntilDone => {
+            "A machine is in its swarm while a node runs on it, and none does here: start one with\n\
+             `ipfs-accelerate node start`, or an agent with `mcp start`.\n"
+        }
     }
 }
