@@ -42,7 +42,7 @@ impl P2PWorkflowScheduler {
                 {
                     let Standing { class, dot, digest, .. } = tombstone.standing.clone();
                     if tombstone.order(&record) == Ordering::Greater {
-                        if record.class == Class::Live && record.standing().digest != digest {
+                        if record.standing().digest != digest {
                             self.tell_end_again(now, buried);
                         }
                         return;
@@ -50,15 +50,26 @@ impl P2PWorkflowScheduler {
                     self.count_out(class, &dot);
                     self.drop_tombstone(buried);
                 }
-                let key = self.table.next_key();
-                self.keep(key, &record, Some(payload), result);
-                self.add(now, key, Entry::new(record, 0));
-                self.doubt_own_lease(now, key);
+                self.take_anew(now, record, payload, result);
             }
             Some(key) => self.merge_known(now, key, record, payload, result),
         }
         // Nobody is answered what a merge unblocked.
         self.unblocked.clear();
+    }
+
+    /// Takes in a record of a task of which nothing is here.
+    pub(super) fn take_anew(
+        &mut self,
+        now: Now,
+        record: Record,
+        payload: Option<Arc<str>>,
+        result: Option<Arc<str>>,
+    ) {
+        let key = self.table.next_key();
+        self.keep(key, &record, Some(payload), result);
+        self.add(now, key, Entry::new(record, 0));
+        self.doubt_own_lease(now, key);
     }
 
     /// A lease of this node that it does not remember, from before a restore perhaps, ends after
@@ -98,8 +109,7 @@ impl P2PWorkflowScheduler {
             self.changes.duplicates.push(duplicate);
         }
         if !wins {
-            let is_again = record.class == Class::Live && is_another_submission(&record, &before);
-            if is_again && before.class != Class::Live {
+            if before.class != Class::Live && is_another_submission(&record, &before) {
                 self.tell_end_again(now, key);
             }
             return;

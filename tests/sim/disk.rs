@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::scheduler::{
-    Changes, Conflict, Dot, Hash256, Kept, KeptTask, Record, TaskChange, Text,
+    Burial, Changes, Conflict, Dot, Hash256, Heard, Kept, KeptTask, Record, Standing, TaskChange,
+    Text, Tombstone,
 };
 
 /// One peer's store. A clone is a backup.
@@ -17,6 +18,13 @@ pub(crate) struct Disk {
     tasks: BTreeMap<u64, KeptTask>,
     keys: BTreeMap<Arc<str>, u64>,
     texts: BTreeMap<(Column, u64), Arc<str>>,
+    tombstones: BTreeMap<u64, Tombstone>,
+    pub(crate) members: BTreeMap<Arc<str>, Heard>,
+    pub(crate) doubtful: bool,
+    /// Tasks of which only a tombstone is or was left.
+    pub(crate) stripped: BTreeSet<Arc<str>>,
+    /// Tasks of which nothing is left, or was for a while.
+    pub(crate) dropped: BTreeSet<Arc<str>>,
     conflicts: u64,
     duplicates: u64,
     /// Specs that lost: task id, spec hash.
@@ -39,6 +47,19 @@ impl Disk {
     /// One transaction.
     pub(crate) fn commit(&mut self, changes: &Changes) {
         changes.tasks.iter().for_each(|change| self.keep(change));
+        // A task that is back under another key is not gone with its old one.
+        changes.buried.iter().for_each(|burial| self.bury(burial));
+        for (peer, heard) in &changes.members {
+            let before = self.members.remove(peer);
+            if let Some(heard) = heard {
+                let have = heard.have.clone().or(before.and_then(|before| before.have));
+                self.members.insert(peer.clone(), Heard { have, ..heard.clone() });
+            }
+        }
+        self.doubtful = changes.doubtful.unwrap_or(self.doubtful);
+        if let Some(actor) = &changes.actor {
+            self.actor = actor.clone();
+        }
         self.clock.extend(changes.clock.iter().map(|(peer, counter)| (peer.to_string(), *counter)));
         self.have.extend(changes.have.iter().map(|dot| (dot.actor.clone(), dot.counter)));
         self.conflicts += changes.conflicts.len() as u64;
@@ -64,6 +85,29 @@ impl Disk {
         self.tasks.insert(key, KeptTask { key, record, leases_here });
     }
 
+    fn bury(&mut self, Burial { key, tombstone }: &Burial) {
+        let task = self.tasks.remove(key).map(|task| task.record.spec.task_id.clone());
+        let before = self.tombstones.remove(key).map(|tombstone| tombstone.task_id);
+        self.texts.retain(|(_, of), _| of != key);
+        if let Some(id) = task.or(before)
+            && self.keys.get(&id) == Some(key)
+        {
+            self.keys.remove(&id);
+            self.dropped.insert(id);
+        }
+        if let Some(tombstone) = tombstone {
+            self.keys.insert(tombstone.task_id.clone(), *key);
+            self.dropped.remove(&tombstone.task_id);
+            self.stripped.insert(tombstone.task_id.clone());
+            self.tombstones.insert(*key, tombstone.clone());
+        }
+    }
+
+    /// A backup that is put back, and known to be one.
+    pub(crate) fn put_back(self, actor: &Arc<str>) -> Self {
+        Disk { doubtful: true, actor: actor.clone(), ..self }
+    }
+
     pub(crate) fn text(&self, text: Text) -> Option<Arc<str>> {
         let place = match text {
             Text::Payload(key) => (Column::Payload, key),
@@ -80,24 +124,46 @@ impl Disk {
             tasks: self.tasks.values().cloned().collect(),
             conflicts: self.conflicts,
             duplicates: self.duplicates,
-            next_key: self.tasks.keys().last().map_or(0, |key| key + 1),
+            tombstones: self.tombstones.clone().into_iter().collect(),
+            members: self.members.clone(),
+            doubtful: self.doubtful,
+            next_key: self.last_key().map_or(0, |key| key + 1),
         }
+    }
+
+    fn last_key(&self) -> Option<u64> {
+        self.tasks.keys().last().max(self.tombstones.keys().last()).copied()
     }
 
     pub(crate) fn key(&self, task_id: &str) -> Option<u64> {
         self.keys.get(task_id).copied()
     }
 
+    /// Of all tasks of which at least a tombstone is left.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.keys.keys()
+    }
+
+    /// Of the task with this key.
+    pub(crate) fn id(&self, key: u64) -> Option<&Arc<str>> {
+        let record = self.tasks.get(&key).map(|task| &task.record.spec.task_id);
+        record.or_else(|| Some(&self.tombstones.get(&key)?.task_id))
+    }
+
+    /// The task's record, unless nothing or only a tombstone is left of it.
     pub(crate) fn record(&self, task_id: &str) -> Option<&Record> {
-        Some(&self.tasks[self.keys.get(task_id)?].record)
+        self.tasks.get(self.keys.get(task_id)?).map(|task| &task.record)
     }
 
-    /// All records, by task id.
+    /// Where the task stands, also if only a tombstone is left.
+    pub(crate) fn standing(&self, task_id: &str) -> Option<Standing> {
+        let key = self.keys.get(task_id)?;
+        let tombstone = || self.tombstones.get(key).map(|tombstone| tombstone.standing.clone());
+        self.tasks.get(key).map(|task| task.record.standing()).or_else(tombstone)
+    }
+
+    /// All records.
     pub(crate) fn records(&self) -> impl Iterator<Item = (&Arc<str>, &Record)> {
-        self.keys.iter().map(|(id, key)| (id, &self.tasks[key].record))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.tasks.len()
+        self.tasks.values().map(|task| (&task.record.spec.task_id, &task.record))
     }
 }

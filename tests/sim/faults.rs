@@ -1,5 +1,7 @@
 //! What goes wrong, and how it comes right again.
 
+use std::sync::Arc;
+
 use super::events::Event;
 use super::node::{Peer, StandStill};
 use super::scenario::Weather;
@@ -181,7 +183,9 @@ impl World {
     }
 
     fn crash_for_a_while(&mut self, p: usize) {
-        if self.peers[p].node.is_none() {
+        // A store that was put back and opened twice does not know since when it writes what others
+        // take for something else: that is in the known hole as well.
+        if self.peers[p].node.is_none() || self.doubtful.contains(&p) {
             return;
         }
         let machine_too = self.random.percent(40);
@@ -230,7 +234,7 @@ impl World {
     }
 
     fn break_disk(&mut self, p: usize) {
-        if self.broken_disks.insert(p) {
+        if !self.doubtful.contains(&p) && self.broken_disks.insert(p) {
             let after = self.ends_after(30_000, End::BrokenDisk(p));
             self.fault(Some(p), "disk refuses", after);
         }
@@ -252,6 +256,13 @@ impl World {
         if self.living().count() <= 3 || !self.doubtful.is_empty() {
             return;
         }
+        if self.random.percent(50) {
+            // It says so, and what it says may come through.
+            self.call(p, |_, core, now| {
+                core.leave(now);
+                None
+            });
+        }
         self.note(p, What::Left);
         self.summary.count("left", 1);
         self.crash(p, self.now.is_multiple_of(2));
@@ -270,7 +281,10 @@ impl World {
     fn restore_told(&mut self, p: usize) {
         if self.put_back(p) {
             self.fault(Some(p), "store put back, told", 0);
-            self.new_actor(p);
+            self.actors += 1;
+            let peer = &mut self.peers[p];
+            let actor: Arc<str> = format!("{}/{}", peer.name, self.actors).into();
+            peer.disk = std::mem::take(&mut peer.disk).put_back(&actor);
         }
     }
 
@@ -283,6 +297,7 @@ impl World {
         let held = backup.records().filter_map(|(_, record)| record.held());
         let own = held.filter(|lease| lease.holder == self.peers[p].name).count() as u64;
         if backup.actor != self.peers[p].disk.actor
+            || self.broken_disks.contains(&p)
             || known + own + SPARE_WRITES > self.known_by_all_others(p)
         {
             return;
@@ -322,8 +337,8 @@ impl World {
         if !self.doubtful.contains(&p) {
             return true;
         }
-        let Peer { node: Some(node), disk, .. } = &self.peers[p] else { return false };
-        let written = node.core.have().get(&disk.actor).copied().unwrap_or(0);
+        let Peer { node: Some(node), actor, .. } = &self.peers[p] else { return false };
+        let written = node.core.have().get(actor).copied().unwrap_or(0);
         written + SPARE_WRITES <= self.known_by_all_others(p)
     }
 

@@ -226,6 +226,25 @@ impl World {
         self.events.plan(at, Event::Notice { link, connection, peer });
     }
 
+    /// A node closes its connection to a peer that it hears nothing of.
+    pub(crate) fn close_connection(&mut self, peer: usize, other: usize) {
+        let Some(&id) = self.network.between.get(&(peer.min(other), peer.max(other))) else {
+            return;
+        };
+        let link = &mut self.network.links[id.0];
+        let side = link.side(peer);
+        let Some(connection) = link.told[side].take() else { return };
+        if link.connection == Some(connection) {
+            link.connection = None;
+            // The other side is told, if the word comes through.
+            let carries = self.network.carries(peer, other);
+            self.plan_notice(id, connection, other, if carries { RESET } else { SILENCE });
+        }
+        self.note(peer, What::Disconnected { other });
+        self.disconnected(peer, other);
+        self.plan_dial(id);
+    }
+
     /// A connection ends properly, at both sides at once.
     pub(crate) fn break_link(&mut self, id: LinkId) {
         let link = &mut self.network.links[id.0];

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use p2p_workflow_scheduler::P2PWorkflowScheduler;
 use p2p_workflow_scheduler::scheduler::{
-    Changes, Config, Dot, Jitter, Message, Now, Outgoing, Record, Refused, Run, TaskChange,
+    Burial, Changes, Config, Dot, Jitter, Message, Now, Outgoing, Record, Refused, Run, TaskChange,
 };
 
 use super::clock::Clock;
@@ -27,6 +27,8 @@ pub(crate) struct Peer {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
+    /// The name that its node's writes go by, which the disk may not have yet.
+    pub(crate) actor: Arc<str>,
     pub(crate) backup: Option<Disk>,
     /// How often its store was put back. What it gives out then may have the dot
     /// and the fence of a lease of an earlier life, and commands have the same name in all.
@@ -78,6 +80,7 @@ impl Peer {
         Peer {
             name,
             clock,
+            actor: disk.actor.clone(),
             disk,
             backup: None,
             other_lives: 0,
@@ -97,10 +100,25 @@ impl Peer {
 
     /// The task's record as the node has it in memory.
     pub(crate) fn record(&self, task_id: &str) -> Option<&Record> {
-        let queue = self.node.iter().flat_map(|node| node.queue.iter().rev());
-        let mut changed = queue.flat_map(|batch| batch.changes.tasks.iter().rev());
-        let waiting = changed.find(|change| *change.record.spec.task_id == *task_id);
-        waiting.map(|change| &change.record).or_else(|| self.disk.record(task_id))
+        let mut queue = self.node.iter().flat_map(|node| node.queue.iter().rev());
+        let changed = queue.find_map(|batch| self.changed(task_id, &batch.changes));
+        changed.unwrap_or_else(|| self.disk.record(task_id))
+    }
+
+    /// The task's record after some changes, if they changed it; `Some(None)` where it is gone, or
+    /// only a tombstone is left.
+    pub(crate) fn changed<'c>(&self, id: &str, changes: &'c Changes) -> Option<Option<&'c Record>> {
+        let mut tasks = changes.tasks.iter().rev();
+        let last = tasks.find(|change| *change.record.spec.task_id == *id);
+        let is_buried = |burial: &Burial| match (last, &burial.tombstone) {
+            (Some(change), _) => burial.key == change.key,
+            (None, Some(tombstone)) => *tombstone.task_id == *id,
+            (None, None) => self.disk.key(id) == Some(burial.key),
+        };
+        match changes.buried.iter().any(is_buried) {
+            true => Some(None),
+            false => last.map(|change| Some(&change.record)),
+        }
     }
 
     /// Whether all that the node did is on disk.
@@ -108,12 +126,12 @@ impl Peer {
         self.node.as_ref().is_none_or(|node| node.queue.is_empty())
     }
 
-    fn core_from_disk(&mut self, now: Now) -> P2PWorkflowScheduler {
+    fn core_from_disk(&mut self, now: Now, config: Config) -> P2PWorkflowScheduler {
+        self.actor = self.disk.actor.clone();
         let mut random = self.random.split();
         let jitter: Jitter = Box::new(move || random.next());
         let (name, actor, kept) = (&self.name, &self.disk.actor, self.disk.load());
-        let mut core =
-            P2PWorkflowScheduler::restore(name, actor, Config::default(), jitter, now, kept);
+        let mut core = P2PWorkflowScheduler::restore(name, actor, config, jitter, now, kept);
         core.replicate(now, Run { number: now.wall, takes_work: true });
         core
     }
@@ -129,7 +147,7 @@ impl World {
         let peer = &mut self.peers[p];
         peer.life += 1;
         (peer.clock.started, peer.clock.stood) = (self.now, 0);
-        let core = peer.core_from_disk(peer.clock.at(self.now));
+        let core = peer.core_from_disk(peer.clock.at(self.now), self.profile.config);
         let queue = VecDeque::new();
         peer.node = Some(Node { core, queue, committing: 0, wake: None, failing: false });
         let actor = peer.disk.actor.clone();
@@ -184,7 +202,8 @@ impl World {
         self.call(p, |world, core, now| {
             match core.receive(now, &from, message) {
                 Ok(()) => {}
-                Err(Refused::OwnWrites { .. }) => world.writes_are_doubtful(p, core, now),
+                // Its store was put back, and it learns of it.
+                Err(Refused::OwnWrites { .. }) => {}
                 Err(refused) => {
                     let what = format!("p{p} refuses a peer's message: {refused}");
                     world.oracle.broken(About::peer(p), what);
@@ -210,26 +229,12 @@ impl World {
         });
     }
 
-    /// A peer knows of writes by this peer that are not here: its store is an older one.
-    fn writes_are_doubtful(&mut self, p: usize, core: &mut P2PWorkflowScheduler, now: Now) {
-        self.doubtful.remove(&p);
-        self.summary.count("actors adopted", 1);
-        let actor = self.new_actor(p);
-        core.adopt_actor(now, &actor);
-    }
-
-    pub(crate) fn new_actor(&mut self, p: usize) -> Arc<str> {
-        self.actors += 1;
-        let actor: Arc<str> = format!("{}/{}", self.peers[p].name, self.actors).into();
-        self.peers[p].disk.actor = actor.clone();
-        actor
-    }
-
     /// The driver's duty after each call.
     fn settle(&mut self, p: usize, answers: Vec<Answer>) {
         let Some(node) = &mut self.peers[p].node else { return };
         let changes = node.core.take_changes();
         let mut outgoing = node.core.take_outgoing();
+        let silent = node.core.take_silent();
         let at_once: Vec<Outgoing> =
             outgoing.extract_if(.., |outgoing| outgoing.may_leave_at_once()).collect();
         for answer in &answers {
@@ -239,6 +244,10 @@ impl World {
         at_once.into_iter().for_each(|outgoing| self.send(p, outgoing));
         self.hand_over(p, Batch { changes, outgoing, answers });
         self.plan_wake(p);
+        for other in silent {
+            let other = self.index(&other);
+            self.close_connection(p, other);
+        }
         self.serve_line(p);
     }
 
@@ -255,7 +264,13 @@ impl World {
                 self.rename_lease(p, &record.spec.task_id, &old, &new);
             }
         }
-        self.oracle.changed(p, changes);
+        if let Some(actor) = &changes.actor {
+            self.peers[p].actor = actor.clone();
+            self.doubtful.remove(&p);
+            self.summary.count("actors taken", 1);
+        }
+        self.check_doubt(p, changes);
+        self.oracle.changed(p, &self.peers[p].disk, changes);
     }
 
     /// A lease that this peer gave out goes by another name now.
@@ -347,6 +362,15 @@ impl World {
         self.summary.count("conflicts", changes.conflicts.len() as u64);
         self.summary.count("duplicates reported", changes.duplicates.len() as u64);
         self.summary.count("records kept", changes.tasks.len() as u64);
+        for burial in &changes.buried {
+            let what = if burial.tombstone.is_some() { "stripped" } else { "dropped" };
+            self.summary.count(what, 1);
+            let dot = burial.tombstone.as_ref().map(|it| it.dot().clone());
+            let tombstone = burial.tombstone.as_ref().map(|it| &it.task_id);
+            if let Some(task) = self.peers[p].disk.id(burial.key).or(tombstone).cloned() {
+                self.note(p, What::Buried { task, dot });
+            }
+        }
         self.oracle.kept(&self.peers[p], p, changes);
         self.peers[p].disk.commit(changes);
     }
@@ -383,7 +407,7 @@ impl World {
     fn take_up_anew(&mut self, p: usize) {
         let now = self.time_at(p);
         let peer = &mut self.peers[p];
-        let mut core = peer.core_from_disk(now);
+        let mut core = peer.core_from_disk(now, self.profile.config);
         for worker in peer.workers.iter().filter(|worker| worker.attached) {
             core.attach(now, &worker.name, Some(&worker.known()));
         }

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::scheduler::{
-    Body, Changes, Class, Dot, Hash256, Record, Rejection, State, Text,
+    Body, Changes, Class, Dot, Hash256, Record, Rejection, Standing, State, Text,
 };
 
 use super::disk::Disk;
@@ -30,7 +30,7 @@ use super::world::World;
 /// What a caller was told of a task.
 #[derive(Clone, Debug)]
 pub(crate) enum Fact {
-    Submitted,
+    Submitted { created: bool },
     Cancelled,
     Completed,
 }
@@ -79,7 +79,11 @@ impl Oracle {
     }
 
     /// A node changed records in memory.
-    pub(crate) fn changed(&mut self, p: usize, changes: &Changes) {
+    pub(crate) fn changed(&mut self, p: usize, disk: &Disk, changes: &Changes) {
+        for burial in changes.buried.iter().filter(|burial| burial.tombstone.is_none()) {
+            // It is another task if it comes again.
+            disk.id(burial.key).map(|id| self.fences[p].remove(id));
+        }
         for change in &changes.tasks {
             if let Some(fence) = change.record.fence() {
                 let seen = self.fences[p].entry(change.record.spec.task_id.clone()).or_insert(0);
@@ -94,7 +98,18 @@ impl Oracle {
         for change in &changes.tasks {
             let record = &change.record;
             let id = &record.spec.task_id;
-            let Some(old) = before.get(id).copied().or_else(|| peer.disk.record(id)) else {
+            let is_gone = peer.disk.key(id).is_some_and(|key| {
+                changes.buried.iter().any(|burial| burial.key == key && key != change.key)
+            });
+            let on_disk = || peer.disk.record(id).filter(|_| !is_gone);
+            let Some(old) = before.get(id).copied().or_else(on_disk) else {
+                if record.class == Class::Live
+                    && !is_gone
+                    && peer.disk.standing(id).is_some_and(|it| it.class != Class::Live)
+                {
+                    let what = format!("{id} comes back to life at p{p}: {record:?}");
+                    self.broken(About::task(id), what);
+                }
                 before.insert(id, record);
                 continue;
             };
@@ -117,11 +132,12 @@ impl Oracle {
     /// A caller is told something.
     fn told(&mut self, p: usize, peer: &Peer, task: &Arc<str>, fact: Fact) {
         let class = match fact {
-            Fact::Submitted => Class::Live,
+            Fact::Submitted { .. } => Class::Live,
             Fact::Cancelled => Class::Cancelled,
             Fact::Completed => Class::Completed,
         };
-        let Some(record) = peer.disk.record(task).filter(|record| record.class >= class) else {
+        let standing = peer.disk.standing(task);
+        let Some(standing) = standing.filter(|standing| standing.class >= class) else {
             let what = format!("p{p} tells of {task} what is not on its disk: {fact:?}");
             return self.broken(About::task(task), what);
         };
@@ -132,10 +148,11 @@ impl Oracle {
         });
         known.class = known.class.max(class);
         match fact {
-            Fact::Submitted => drop(known.specs.insert(record.spec.hash)),
+            Fact::Submitted { .. } => drop(known.specs.insert(standing.spec_hash)),
             Fact::Cancelled => {}
             Fact::Completed => {
-                let Some(lease) = &record.lease else { return };
+                let record = peer.disk.record(task);
+                let Some(lease) = record.and_then(|record| record.lease.as_ref()) else { return };
                 // What is on disk may be older than the name.
                 let named = (task.clone(), lease.dot.clone(), peer.other_lives);
                 let claim = self.renamed.get(&named).cloned().unwrap_or(named.1);
@@ -149,11 +166,14 @@ impl Oracle {
         let disks: Vec<&Disk> =
             peers.iter().filter(|peer| !peer.gone).map(|peer| &peer.disk).collect();
         self.told.retain(|task, known| {
-            let records = || disks.iter().filter_map(|disk| disk.record(task));
-            let Some(class) = records().map(|record| record.class).max() else { return false };
+            if disks.iter().any(|disk| disk.dropped.contains(task)) {
+                return true; // it ended, and its end is being forgotten
+            }
+            let standings = || disks.iter().filter_map(|disk| disk.standing(task));
+            let Some(class) = standings().map(|it| it.class).max() else { return false };
             known.class = known.class.min(class);
             known.specs.retain(|spec| {
-                records().any(|record| record.spec.hash == *spec)
+                standings().any(|it| it.spec_hash == *spec)
                     || disks.iter().any(|disk| disk.lost_specs.contains(&(task.clone(), *spec)))
             });
             known.completions.retain(|(claim, _)| is_accounted_for(&disks, task, claim));
@@ -179,7 +199,9 @@ impl Oracle {
 /// Whether a completion is recorded, or reported as a second run, on one of these disks.
 fn is_accounted_for(disks: &[&Disk], task: &str, claim: &Dot) -> bool {
     disks.iter().any(|disk| {
-        disk.second_runs.contains(claim)
+        // Of what was stripped nobody knows by which lease it ended.
+        disk.stripped.contains(task)
+            || disk.second_runs.contains(claim)
             || disk.record(task).is_some_and(|record| {
                 record.class == Class::Completed
                     && record.lease.as_ref().is_some_and(|lease| lease.dot == *claim)
@@ -212,11 +234,15 @@ impl World {
     /// A caller is told something of a task.
     pub(crate) fn tell(&mut self, p: usize, task: &Arc<str>, fact: Fact) {
         let what = match fact {
-            Fact::Submitted => "submitted",
+            Fact::Submitted { .. } => "submitted",
             Fact::Cancelled => "cancelled",
             Fact::Completed => "completed",
         };
         self.note(p, What::Told { task: task.clone(), what });
+        let is_forgotten = || self.living().any(|(_, peer)| peer.disk.dropped.contains(task));
+        if matches!(fact, Fact::Submitted { created: true }) && is_forgotten() {
+            self.oracle.told.remove(task);
+        }
         self.oracle.told(p, &self.peers[p], task, fact);
     }
 
@@ -235,6 +261,23 @@ impl World {
             }
             Answer::Denied { claim, why } => self.check_denied(p, claim, why, changes),
             Answer::Told { .. } => {}
+        }
+    }
+
+    /// A node in doubt about what it holds changes nothing, but for telling again how a task ended.
+    pub(crate) fn check_doubt(&mut self, p: usize, changes: &Changes) {
+        let peer = &self.peers[p];
+        let in_doubt = peer.disk.doubtful && !peer.disk.members.is_empty();
+        if !in_doubt || changes.actor.is_some() || changes.doubtful.is_some() || !peer.is_kept() {
+            return;
+        }
+        let is_own =
+            |record: &Record| record.dot.actor == peer.actor && record.class == Class::Live;
+        let own = changes.tasks.iter().find(|change| is_own(&change.record));
+        if let Some(change) = own {
+            let id = &change.record.spec.task_id;
+            let what = format!("p{p} changes {id} while it is in doubt: {:?}", change.record);
+            self.oracle.broken(About::task(id), what);
         }
     }
 
@@ -293,8 +336,10 @@ impl World {
         let in_force = self
             .record_after(p, &claim.task, changes)
             .is_some_and(|record| record.held().is_some_and(|lease| lease.dot == claim.dot));
-        // A command must say which of several leases it means.
-        if in_force && !matches!(why, Rejection::InvalidArgument { .. }) {
+        // A command must say which of several leases it means, and a node in doubt waits.
+        let may_be =
+            matches!(why, Rejection::InvalidArgument { .. } | Rejection::Overloaded { .. });
+        if in_force && !may_be {
             let Claim { task, dot, .. } = claim;
             let what = format!("p{p} denies the lease {dot:?} of {task}, which is in force: {why}");
             self.oracle.broken(About::task(task), what);
@@ -307,9 +352,8 @@ impl World {
         task: &str,
         changes: &'w Changes,
     ) -> Option<&'w Record> {
-        let mut changed = changes.tasks.iter().rev();
-        let changed = changed.find(|change| *change.record.spec.task_id == *task);
-        changed.map(|change| &change.record).or_else(|| self.peers[p].record(task))
+        let peer = &self.peers[p];
+        peer.changed(task, changes).unwrap_or_else(|| peer.record(task))
     }
 
     /// All that must hold once messages flowed for long enough.
@@ -323,15 +367,22 @@ impl World {
         let mut broken = Vec::new();
         for (task, known) in &self.oracle.told {
             let lost = |what: String| (About::task(task), format!("{task}: {what}"));
-            match disks[0].record(task) {
+            let standings: Vec<Standing> =
+                disks.iter().filter_map(|disk| disk.standing(task)).collect();
+            match standings.first() {
+                // It ended, perhaps as it had ended before, and all forgot it.
+                None if disks.iter().any(|disk| disk.dropped.contains(task)) => {}
                 None => broken.push(lost("it was acknowledged, and is lost".into())),
-                Some(record) if record.class < known.class => {
+                Some(it) if it.class < known.class => {
                     broken.push(lost(format!("{:?} was acknowledged, and is lost", known.class)));
                 }
-                Some(record) => {
+                Some(it) => {
                     let is_kept = |spec: &Hash256| {
-                        record.spec.hash == *spec
-                            || disks.iter().any(|it| it.lost_specs.contains(&(task.clone(), *spec)))
+                        let named = (task.clone(), *spec);
+                        it.spec_hash == *spec
+                            || disks.iter().any(|it| {
+                                it.stripped.contains(task) || it.lost_specs.contains(&named)
+                            })
                     };
                     if !known.specs.iter().all(is_kept) {
                         broken.push(lost(
@@ -349,13 +400,31 @@ impl World {
 
     fn check_like_first(&mut self, first: usize, p: usize) {
         let (a, b) = (&self.peers[first], &self.peers[p]);
-        let differs = a.disk.records().zip(b.disk.records()).find(|(a, b)| a != b);
-        if let Some(((id, here), (_, there))) = differs {
+        // What ended may be whole on one, stripped on the other, and gone on a third.
+        let ids = a.disk.ids().chain(b.disk.ids());
+        let differs = ids.into_iter().find(|id| {
+            let (here, there) = (a.disk.standing(id), b.disk.standing(id));
+            let records = (a.disk.record(id), b.disk.record(id));
+            let is_same = match (&here, &there) {
+                // Whoever forgot an end may hand on that it has seen it.
+                (Some(here), Some(there)) if !matches!(records, (Some(_), Some(_))) => {
+                    here == there || (here.class != Class::Live && here.class == there.class)
+                }
+                (Some(here), Some(there)) => here == there,
+                (one, other) => {
+                    let it = one.as_ref().or(other.as_ref());
+                    self.prunes() && it.is_some_and(|it| it.class != Class::Live)
+                }
+            };
+            !is_same || matches!(records, (Some(here), Some(there)) if here != there)
+        });
+        if let Some(id) = differs.cloned() {
+            let (here, there) = (a.disk.standing(&id), b.disk.standing(&id));
             let what = format!("p{first} and p{p} hold different records: {here:?} and {there:?}");
-            return self.oracle.broken(About::task(id), what);
+            return self.oracle.broken(About::task(&id), what);
         }
-        if a.disk.len() != b.disk.len() || a.disk.have != b.disk.have {
-            let what = format!("p{first} and p{p} hold different tasks or vectors");
+        if a.disk.have != b.disk.have {
+            let what = format!("p{first} and p{p} hold different vectors");
             return self.oracle.broken(About::peer(p), what);
         }
         let now = self.time_at(p);

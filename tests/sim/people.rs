@@ -102,9 +102,9 @@ impl World {
             let submitted = core.submit(now, task);
             world.note_asked(p, &id, "submit", submitted.is_ok());
             world.summary.count(if submitted.is_ok() { "submitted" } else { "submit refused" }, 1);
-            submitted.ok()?;
+            let created = submitted.ok()?.created;
             world.submitted.push(asked);
-            Some(Answer::Told { task: id, fact: Fact::Submitted })
+            Some(Answer::Told { task: id, fact: Fact::Submitted { created } })
         });
     }
 

@@ -49,6 +49,11 @@ pub(crate) enum What {
         task: Arc<str>,
         dot: Dot,
     },
+    /// What is left of a task: a tombstone of this write, or nothing.
+    Buried {
+        task: Arc<str>,
+        dot: Option<Dot>,
+    },
     /// Another node holds the task under a lease that was given so many milliseconds ago.
     Twice {
         task: Arc<str>,
@@ -129,6 +134,7 @@ impl What {
             | What::Given { task, .. }
             | What::Told { task, .. }
             | What::SecondRun { task, .. }
+            | What::Buried { task, .. }
             | What::Twice { task, .. } => Some(task),
             What::Changed(summary) | What::Kept(summary) => Some(&summary.task),
             _ => None,
@@ -159,6 +165,10 @@ impl fmt::Display for What {
             What::Kept(summary) => write!(f, "keeps  {summary}"),
             What::SecondRun { task, dot } => {
                 write!(f, "reports a second run of {task}, begun as {}:{}", dot.actor, dot.counter)
+            }
+            What::Buried { task, dot: None } => write!(f, "drops  {task}"),
+            What::Buried { task, dot: Some(Dot { actor, counter }) } => {
+                write!(f, "keeps  a tombstone of {task}, dot {actor}:{counter}")
             }
             What::Twice { task, lease: Dot { actor, counter }, since } => {
                 write!(f, "claims {task}, which {actor}:{counter} holds since {since} ms")

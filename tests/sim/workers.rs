@@ -208,7 +208,7 @@ impl World {
         worker.doing = Doing::InLine;
         let given = self.call(p, |world, core, now| {
             let claimed = core.claim(now, &caller, &want).ok()?;
-            let actor = world.peers[p].disk.actor.clone();
+            let actor = world.peers[p].actor.clone();
             let counter = core.have()[&actor];
             let (task, fence) = (claimed.task.task_id, claimed.fence);
             let dot = Dot { actor, counter };
@@ -306,10 +306,11 @@ impl World {
         let caller = self.peers[p].workers[slot].caller();
         let task = claim.task.clone();
         let is_current = self.peers[p].workers[slot].holds(&claim);
-        let mut accepted = false;
+        let (mut accepted, mut try_again) = (false, false);
         let answered = self.call(p, |world, core, now| {
             let marked = core.mark(now, &caller, &task, mark, fence);
             accepted = marked.is_ok();
+            try_again = matches!(marked, Err(Rejection::Overloaded { .. }));
             let answer = if accepted { "yes" } else { "no" };
             let (what, by) = (report.word(), caller.worker.clone());
             world.summary.count(if accepted { what } else { "report denied" }, 1);
@@ -322,7 +323,7 @@ impl World {
             }
             Some(Answer::Marked { slot, claim: claim.clone(), fence, report })
         });
-        if answered.is_none() {
+        if answered.is_none() || try_again {
             self.plan_worker(p, slot, 2_000);
         } else if is_current && !accepted {
             let worker = &mut self.peers[p].workers[slot];
