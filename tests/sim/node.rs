@@ -425,10 +425,13 @@ impl World {
         let Some(node) = &mut self.peers[p].node else { return };
         if std::mem::take(&mut node.failing) {
             node.wake = None;
-            node.queue.clear();
             node.committing = 0;
+            let waited: Vec<Batch> = node.queue.drain(..).collect();
             self.peers[p].life += 1; // a commit under way is of the era that is over
             self.take_up_anew(p);
+            for answer in waited.iter().flat_map(|batch| &batch.answers) {
+                self.refused(p, answer);
+            }
         }
     }
 }
