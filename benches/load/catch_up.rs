@@ -92,7 +92,7 @@ fn floor(bench: &Bench) -> io::Result<f64> {
     let mut store = Store::open(&folder, options).map_err(io::Error::other)?;
     let actor = store.actor().clone();
     let mut scheduler =
-        P2PWorkflowScheduler::new("peer", &*actor, Config::default(), Box::new(|| 0));
+        P2PWorkflowScheduler::new("peer", &actor, Config::default(), Box::new(|| 0));
     let mut spent = Duration::ZERO;
     let mut made = 0;
     while made < bench.backlog {
