@@ -6,6 +6,8 @@
 //! first out among equal keys. `fibonacci_heap` holds bare keys. The standard heap holds
 //! bare keys where they are mixed; where they are ten priorities it is given what the same
 //! answers take, an order of arrival and the value.
+//!
+//! At the end it looks whether peers with equal views agree on who owns a million tasks.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,6 +22,8 @@ const ROUNDS: usize = 7;
 const PEERS: usize = 10_000;
 const OWNED_TASKS: usize = 5_000;
 const OWNER_BOUND_NANOS: f64 = 30_000.0;
+const MEMBERS: usize = 50;
+const VIEWS: usize = 5;
 
 fn main() {
     let keys = random_numbers(1, ELEMENTS);
@@ -51,6 +55,44 @@ fn main() {
         table.add("pop of decreased keys, to fibonacci_heap", ours.pop, other.pop, Some(0.5));
     }
     table.print();
+    print_disagreements();
+}
+
+/// The same members as several peers came to know them, each in another order and with some that
+/// went and came back: counts the tasks that not all of them rank alike.
+#[expect(clippy::print_stdout, reason = "a benchmark's output is its table")]
+fn print_disagreements() {
+    let views: Vec<Candidates> = (0..VIEWS).map(|view| view_of_members(view as u64)).collect();
+    let disagree = (0..ELEMENTS).filter(|task| {
+        let combined = Hash256::of(&task.to_le_bytes());
+        let epoch = 1 + (*task % 3) as u64;
+        let mut owners = views.iter().map(|view| view.owner(&combined, epoch));
+        let first = owners.next().flatten();
+        owners.any(|other| other != first)
+    });
+    let disagreements = disagree.count();
+    println!(
+        "owners that {VIEWS} peers with the same {MEMBERS} members disagree on: {disagreements} of {ELEMENTS}, bound 0 {}",
+        if disagreements == 0 { "held" } else { "MISSED" }
+    );
+}
+
+fn view_of_members(view: u64) -> Candidates {
+    let name = |member: usize| format!("peer-{member}").into();
+    let mut order: Vec<usize> = (0..MEMBERS).collect();
+    let draws = random_numbers(100 + view, MEMBERS);
+    order.sort_by_key(|&member| draws[member]);
+    let mut candidates = Candidates::default();
+    for &member in &order {
+        candidates.insert(name(member));
+    }
+    for &member in &order[..MEMBERS / 2] {
+        candidates.remove(&format!("peer-{member}"));
+    }
+    for &member in order[..MEMBERS / 2].iter().rev() {
+        candidates.insert(name(member));
+    }
+    candidates
 }
 
 /// Nanoseconds an operation. `push` is what comes first: pushes, or decreases.

@@ -56,6 +56,18 @@ impl Bench {
         ]))
     }
 
+    /// Runs a command on the store of that name, and returns what it prints.
+    pub(crate) fn run(&self, store: &str, arguments: &[&str]) -> io::Result<String> {
+        let mut command = Command::new(&self.server);
+        command.args(arguments).arg("--data-dir").arg(self.dir.path().join(store));
+        let output = command.output()?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(io::Error::other(format!("{arguments:?}: {why}")));
+        }
+        String::from_utf8(output.stdout).map_err(io::Error::other)
+    }
+
     fn command(&self, store: &str, durability: Durability) -> Command {
         let mut command = Command::new(&self.server);
         command.args(["mcp", "start", "--data-dir"]);

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -113,6 +114,38 @@ impl Client {
         Ok(())
     }
 
+    /// Whether the answer to a call with no arguments holds a text.
+    pub(crate) fn says(&mut self, tool: &str, text: &str) -> io::Result<bool> {
+        let mut says = false;
+        self.drive(1, |slot, answer, requests| {
+            match answer {
+                None => requests.call(slot, tool, format_args!("")),
+                Some(answer) => says = answer.line().contains(text),
+            }
+            Ok(())
+        })?;
+        Ok(says)
+    }
+
+    /// Takes what is there to be read, once something is: hands on each notification and answer.
+    pub(crate) fn hear(
+        &mut self,
+        mut each: impl FnMut(Heard, &mut Requests) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.answers.read()?;
+        while let Some(line) = self.answers.next_line() {
+            let heard = match Answer::parse(line)? {
+                None => Heard::Notice,
+                Some(_) => Heard::Answer,
+            };
+            if let Heard::Answer = heard {
+                self.requests.under_way -= 1;
+            }
+            each(heard, &mut self.requests)?;
+        }
+        self.requests.flush()
+    }
+
     /// Ends the session as a client does, by closing the server's input, and waits for its end.
     pub(crate) fn stop(self) -> io::Result<()> {
         let Self { mut server, requests, answers, .. } = self;
@@ -125,6 +158,22 @@ impl Client {
             Err(io::Error::other(format!("the server ended with {status}")))
         }
     }
+}
+
+impl AsFd for Client {
+    /// Where answers come from.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.answers.pipe.as_fd()
+    }
+}
+
+/// What [`Client::hear`] hands on.
+#[derive(Clone, Copy)]
+pub(crate) enum Heard {
+    /// A notification, which nobody asked for.
+    Notice,
+    /// The answer to a request.
+    Answer,
 }
 
 /// The server's process, which does not outlive the measurement whatever goes wrong.
@@ -248,10 +297,10 @@ pub(crate) struct Answer<'line> {
 impl<'line> Answer<'line> {
     /// Reads a line: `None` where it answers nothing (a notification, a request of the server).
     fn parse(line: &'line [u8]) -> io::Result<Option<Self>> {
-        let line = std::str::from_utf8(line).map_err(io::Error::other)?;
-        if line.starts_with(r#"{"jsonrpc":"2.0","method":"#) {
+        if is_unasked(line) {
             return Ok(None);
         }
+        let line = std::str::from_utf8(line).map_err(io::Error::other)?;
         let id = match line.strip_prefix(r#"{"jsonrpc":"2.0","id":"#) {
             Some(rest) => leading_number(rest),
             None => id_anywhere(line)?,
@@ -300,6 +349,11 @@ impl<'line> Answer<'line> {
             }
         }
     }
+}
+
+/// Whether a line is a notification, or a request of the server.
+fn is_unasked(line: &[u8]) -> bool {
+    line.starts_with(br#"{"jsonrpc":"2.0","method":"#)
 }
 
 fn leading_number(text: &str) -> Option<u64> {

@@ -111,7 +111,7 @@ pub(crate) fn load(client: &mut Client, count: u64) -> io::Result<Series> {
         if left > 0 {
             left -= 1;
             sent[slot] = now;
-            submit(slot, requests);
+            submit(slot, requests, "");
         }
         Ok(())
     })?;
@@ -142,7 +142,7 @@ impl Cycle {
     }
 
     fn submit(now: Instant, slot: usize, requests: &mut Requests) -> Self {
-        submit(slot, requests);
+        submit(slot, requests, "");
         Self::at(now)
     }
 
@@ -175,19 +175,24 @@ pub(crate) fn follow(client: &mut Client, tasks: u64, left: Option<u64>) -> io::
 }
 
 /// Submits a task like those that agents hand in: a short name, one tag, a small payload.
-fn submit(slot: usize, requests: &mut Requests) {
+/// `more` are members of the JSON object, each after a comma.
+pub(crate) fn submit(slot: usize, requests: &mut Requests, more: &str) {
     let task = NEXT_TASK.fetch_add(1, Ordering::Relaxed);
     requests.call(
         slot,
         "p2p_submit_task",
         format_args!(
-            r#""task_id":"load-{task}","workflow_id":"load","name":"Measure one task","tags":["p2p-only"],"payload":{{"repository":"example/scheduler","run":{task},"steps":["check","build","test"]}}"#
+            r#""task_id":"load-{task}","workflow_id":"load","name":"Measure one task","tags":["p2p-only"],"payload":{{"repository":"example/scheduler","run":{task},"steps":["check","build","test"]}}{more}"#
         ),
     );
 }
 
 /// Completes the task that an answer of `p2p_get_next_task` gives.
-fn complete(slot: usize, answer: &Answer<'_>, requests: &mut Requests) -> io::Result<()> {
+pub(crate) fn complete(
+    slot: usize,
+    answer: &Answer<'_>,
+    requests: &mut Requests,
+) -> io::Result<()> {
     let (Some(task), Some(fence)) = (answer.string("task_id"), answer.number("fence")) else {
         return Err(io::Error::other(format!(
             "no task to take, although one was submitted: {}",

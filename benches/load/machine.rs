@@ -2,7 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// After this nothing is expected any more.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The present resident memory of a process, in bytes.
 pub(crate) fn resident_memory(pid: u32) -> io::Result<u64> {
@@ -23,6 +29,33 @@ fn memory(pid: u32, field: &str) -> io::Result<u64> {
     kibibytes
         .map(|kibibytes| kibibytes * 1024)
         .ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no {field}")))
+}
+
+/// The processor time that a process used so far, in all its threads.
+pub(crate) fn processor_time(pid: u32) -> io::Result<Duration> {
+    /// The kernel's clock ticks a second, for whoever reads this file.
+    const TICKS: f64 = 100.0;
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path)?;
+    // The name, in parentheses, may hold anything.
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace());
+    let ticks = fields.into_iter().flatten().skip(11).take(2).map(str::parse::<f64>);
+    match ticks.collect::<Result<Vec<_>, _>>() {
+        Ok(ticks) if ticks.len() == 2 => Ok(Duration::from_secs_f64((ticks[0] + ticks[1]) / TICKS)),
+        _ => Err(io::Error::other(format!("{path} names no processor time"))),
+    }
+}
+
+/// Waits until one of these can be read, and says which; at most [`PATIENCE`].
+pub(crate) fn first_readable<'fd>(
+    files: impl Iterator<Item = BorrowedFd<'fd>>,
+) -> io::Result<usize> {
+    let mut polled: Vec<_> =
+        files.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)).collect();
+    let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    poll(&mut polled, Some(&timeout))?;
+    let readable = polled.iter().position(|file| !file.revents().is_empty());
+    readable.ok_or_else(|| io::Error::other(format!("nothing came in {PATIENCE:?}")))
 }
 
 /// Gives a pipe room for `size` bytes.

@@ -19,6 +19,7 @@ mod report;
 mod scenarios;
 mod series;
 mod stores;
+mod swarm;
 
 use std::io;
 use std::path::PathBuf;

@@ -16,12 +16,13 @@ use crate::machine;
 use crate::report::{Bound, Compared, Report, Unit, count, mebibytes};
 use crate::series::Series;
 use crate::stores;
+use crate::swarm;
 
 /// How many calls, or cycles, are under way at once.
 const IN_FLIGHT: [usize; 3] = [1, 8, MANY];
 
 /// What group commit is judged at.
-const MANY: usize = 64;
+pub(crate) const MANY: usize = 64;
 
 /// What can be measured.
 #[derive(Clone, Copy, ValueEnum)]
@@ -40,6 +41,10 @@ pub(crate) enum Scenario {
     Subscriptions,
     /// HTTP: one caller, many sessions, a flood
     Http,
+    /// Five machines, here five nodes: how soon a task is seen on all of them
+    Propagation,
+    /// A node with two peers attached, beside one alone
+    Attached,
     /// Starting with an empty store
     Start,
     /// A large backlog: cycles, memory, starting
@@ -58,6 +63,8 @@ impl Scenario {
         Self::ReadOnly,
         Self::Subscriptions,
         Self::Http,
+        Self::Propagation,
+        Self::Attached,
         Self::Start,
         Self::Backlog,
         Self::CatchUp,
@@ -80,6 +87,8 @@ impl Scenario {
                 http_scenarios::many_sessions(bench, report)?;
                 http_scenarios::flood(bench, report)
             }
+            Self::Propagation => swarm::propagation(bench, report),
+            Self::Attached => swarm::attached(bench, report),
             Self::Start => stores::start(bench, report),
             Self::Backlog => stores::backlog(bench, report),
             Self::CatchUp => catch_up::catch_up(bench, report),

@@ -203,13 +203,19 @@ impl Members {
         self.members.get(peer).map(|member| member.liveness)
     }
 
-    /// Takes up a peer of the swarm that was kept. It is suspect until it is heard of.
+    /// Takes up a peer of the swarm that was kept, or that another peer knows of. It is suspect until
+    /// it is heard of.
     pub(crate) fn recall(&mut self, now: Now, config: &Config, peer: &Arc<str>, heard: Heard) {
         let member = self.member(peer);
         (member.kept, member.have) = (true, heard.have);
         (member.noted_at, member.heard_at) = (heard.at, Some(heard.at));
         member.turns_at = now.monotonic.saturating_add(config.down_after);
         self.refresh(now, peer);
+    }
+
+    /// Whether `peer` does not count as a member, whatever others say of it.
+    pub(crate) fn is_excluded(&self, peer: &str) -> bool {
+        self.excluded.contains(peer)
     }
 
     /// Whether there are other peers in the swarm.

@@ -47,7 +47,7 @@ impl P2PWorkflowScheduler {
                 {
                     let Standing { class, dot, .. } = tombstone.standing.clone();
                     if tombstone.order(&record) == Ordering::Greater {
-                        if record.class == Class::Live && *record.born() != tombstone.born {
+                        if *record.born() != tombstone.born {
                             self.tell_end_again(now, buried);
                         }
                         return;
@@ -55,15 +55,26 @@ impl P2PWorkflowScheduler {
                     self.count_out(class, &dot);
                     self.drop_tombstone(now, buried);
                 }
-                let key = self.table.next_key();
-                self.keep(key, &record, Some(payload), result);
-                self.add(now, key, Entry::new(record, 0));
-                self.doubt_own_lease(now, key);
+                self.take_anew(now, record, payload, result);
             }
             Some(key) => self.merge_known(now, key, record, payload, result),
         }
         // Nobody is answered what a merge unblocked.
         self.unblocked.clear();
+    }
+
+    /// Takes in a record of a task of which nothing is here.
+    pub(super) fn take_anew(
+        &mut self,
+        now: Now,
+        record: Record,
+        payload: Option<Arc<str>>,
+        result: Option<Arc<str>>,
+    ) {
+        let key = self.table.next_key();
+        self.keep(key, &record, Some(payload), result);
+        self.add(now, key, Entry::new(record, 0));
+        self.doubt_own_lease(now, key);
     }
 
     /// A lease of this node that it does not remember, from before a restore perhaps, ends after
@@ -103,8 +114,7 @@ impl P2PWorkflowScheduler {
             self.changes.duplicates.push(duplicate);
         }
         if !wins {
-            let is_again = record.class == Class::Live && is_another_submission(&record, &before);
-            if is_again && before.class != Class::Live {
+            if before.class != Class::Live && is_another_submission(&record, &before) {
                 self.tell_end_again(now, key);
             }
             return;

@@ -136,6 +136,10 @@ pub struct Vectors {
     pub have: BTreeMap<Arc<str>, u64>,
     /// The shown clock.
     pub clock: BTreeMap<String, u64>,
+    /// The members of the swarm, with the time at which each was last heard of: whoever is new waits
+    /// for those that are away as well with what is to be forgotten.
+    #[serde(default)]
+    pub members: BTreeMap<Arc<str>, u64>,
 }
 
 /// What a member holds on its disk.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::calls::Now;
+use super::changes::Heard;
 use super::clock::MerkleClock;
 use super::foreign::Carried;
 use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_CLOCK_ENTRIES, MAX_PULL_SCAN};
@@ -36,6 +37,8 @@ pub(super) struct Pull {
     has_begun: bool,
     /// For an audit: fingerprints of the ids of the tasks that the peer holds.
     listed: Option<BTreeSet<u64>>,
+    /// For an audit: the peer's records of tasks of which this one holds a greater record.
+    lesser: Vec<Carried>,
     /// When it ends unless a page comes, on the monotonic clock.
     pub(super) gives_up_at: u64,
 }
@@ -79,7 +82,9 @@ impl P2PWorkflowScheduler {
         let have = Arc::new(self.have.clone());
         let listed = audit.then(BTreeSet::new);
         let (has_begun, gives_up_at) = (false, 0);
-        replication.pull = Some(Pull { peer, id, have, after, has_begun, listed, gives_up_at });
+        let lesser = Vec::new();
+        replication.pull =
+            Some(Pull { peer, id, have, after, has_begun, listed, lesser, gives_up_at });
         self.request_page(now);
     }
 
@@ -156,6 +161,7 @@ impl P2PWorkflowScheduler {
         if let Some(last) = &last {
             self.check_have(&last.have)?;
             self.check_clock_of(&last.clock)?;
+            self.check_members(&last.members)?;
         }
         self.follow_audit(&records, &tombstones, &listed);
         self.take_in_page(now, records)?;
@@ -183,7 +189,12 @@ impl P2PWorkflowScheduler {
 
     fn follow_audit(&mut self, records: &[Carried], tombstones: &[Tombstone], ids: &[u64]) {
         let pull = self.replication.as_mut().and_then(|replication| replication.pull.as_mut());
-        let Some(listed) = pull.and_then(|pull| pull.listed.as_mut()) else { return };
+        let Some(Pull { listed: Some(listed), lesser, .. }) = pull else { return };
+        let is_lesser = |carried: &&Carried| {
+            let known = self.table.key_of(&carried.record.spec.task_id);
+            known.is_some_and(|key| self.table.entry(key).record.order(&carried.record).is_gt())
+        };
+        lesser.extend(records.iter().filter(is_lesser).cloned());
         let records = records.iter().map(|carried| &carried.record.spec.task_id);
         let here = records.chain(tombstones.iter().map(|tombstone| &tombstone.task_id));
         listed.extend(here.map(|id| fingerprint(id.as_bytes())));
@@ -199,10 +210,13 @@ impl P2PWorkflowScheduler {
             }
         }
         let pull = self.replication.as_mut().and_then(|replication| replication.pull.take());
-        let listed = pull.and_then(|pull| pull.listed);
+        if pull.as_ref().is_some_and(|pull| pull.listed.is_some() || self.is_first(pull)) {
+            self.learn_members(now, last.members);
+        }
         self.members.holds(from, &have);
+        let (listed, lesser) = pull.map_or((None, Vec::new()), |pull| (pull.listed, pull.lesser));
         if let Some(listed) = &listed {
-            self.audited(now, &have, listed);
+            self.audited(now, &have, listed, lesser);
         }
         let mut theirs = MerkleClock::new(&**from);
         theirs.merge(&last.clock);
@@ -232,6 +246,28 @@ impl P2PWorkflowScheduler {
         }
     }
 
+    /// Whether this peer knew of nobody's writes but its own when the pull began.
+    fn is_first(&self, pull: &Pull) -> bool {
+        let own = |actor: &Arc<str>| {
+            actor.strip_prefix(&*self.peer).is_some_and(|rest| rest.starts_with('/'))
+        };
+        pull.have.keys().all(own)
+    }
+
+    /// Takes over whom another peer knows of. Those that are away may lack what this peer now holds,
+    /// and nobody but such a list tells of them.
+    fn learn_members(&mut self, now: Now, members: BTreeMap<Arc<str>, u64>) {
+        for (peer, at) in members {
+            let is_known = self.members.swarm().any(|known| *known == peer);
+            if peer == self.peer || is_known || self.members.is_excluded(&peer) {
+                continue;
+            }
+            let heard = Heard { at: at.min(now.wall), have: None };
+            self.members.recall(now, &self.config, &peer, heard.clone());
+            self.changes.members.push((peer, Some(heard)));
+        }
+    }
+
     /// Answers one request for a page.
     pub(super) fn answer_pull(
         &mut self,
@@ -258,7 +294,10 @@ impl P2PWorkflowScheduler {
             page.cursor = Cursor { run, number: 0 };
         } else if self.fill_page(replication, &have, audit, &mut page, &mut sources) {
             let clock = self.clock.vector().clone();
-            page.last = Some(Vectors { have: self.have.clone(), clock });
+            let members = self.members.swarm();
+            let members =
+                members.map(|it| (it.clone(), self.members.heard_at(it).unwrap_or(0))).collect();
+            page.last = Some(Vectors { have: self.have.clone(), clock, members });
         }
         let outgoing = Outgoing { sources, ..Outgoing::new(from, Content::PullPage(page)) };
         if let Some(replication) = &mut self.replication {

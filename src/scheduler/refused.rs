@@ -122,6 +122,17 @@ impl P2PWorkflowScheduler {
         Ok(())
     }
 
+    /// Checks another peer's list of the members of the swarm.
+    pub(super) fn check_members(&self, members: &BTreeMap<Arc<str>, u64>) -> Result<(), Refused> {
+        if members.len() > MAX_CLOCK_ENTRIES {
+            return Err(Refused::TooMany { what: "members", count: members.len() });
+        }
+        match members.keys().all(|peer| is_name(peer)) {
+            true => Ok(()),
+            false => Err(Refused::Malformed { what: "list of members" }),
+        }
+    }
+
     /// Checks a shown clock, or a part of it, of another peer.
     pub(super) fn check_clock_of(&self, clock: &BTreeMap<String, u64>) -> Result<(), Refused> {
         let new = clock.keys().filter(|peer| !self.clock.vector().contains_key(*peer)).count();

@@ -17,8 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::calls::Now;
+use super::foreign::Carried;
 use super::machine::P2PWorkflowScheduler;
-use super::record::fingerprint;
+use super::record::{Dot, fingerprint};
 use super::rejection::Rejection;
 
 /// See the module's page.
@@ -135,12 +136,32 @@ impl P2PWorkflowScheduler {
         now: Now,
         have: &BTreeMap<Arc<str>, u64>,
         listed: &BTreeSet<u64>,
+        lesser: Vec<Carried>,
     ) {
         self.drop_what_is_gone(now, have, listed);
         if self.stale.doubtful {
+            self.take_what_is_lesser(now, have, lesser);
             self.stale.doubtful = false;
             self.changes.doubtful = Some(false);
             self.became_ready |= self.ready.len() > 0;
+        }
+    }
+
+    /// Takes records that the peer with this vector holds although it has seen the greater ones here:
+    /// the tasks ended, were forgotten, and were submitted again.
+    fn take_what_is_lesser(
+        &mut self,
+        now: Now,
+        have: &BTreeMap<Arc<str>, u64>,
+        lesser: Vec<Carried>,
+    ) {
+        for Carried { record, payload, result } in lesser {
+            let Some(key) = self.table.key_of(&record.spec.task_id) else { continue };
+            let Dot { actor, counter } = &self.table.entry(key).record.dot;
+            if have.get(actor).is_some_and(|seen| seen >= counter) {
+                self.leave_nothing(now, key);
+                self.take_anew(now, record, payload, result);
+            }
         }
     }
 

@@ -12,6 +12,10 @@ mod original_vectors;
 mod pruning;
 mod replication;
 mod shown;
+#[expect(dead_code, reason = "the example `simulate` uses the rest of it")]
+#[path = "../sim/mod.rs"]
+mod sim;
+mod simulation;
 mod support;
 mod transcripts;
 mod turns;

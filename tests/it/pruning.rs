@@ -552,3 +552,77 @@ fn a_snapshot_that_nobody_tells_of_gives_out_nothing_that_was_forgotten() {
     let shown = net.peers[1].scheduler.show(at(net.now), "t").unwrap_err();
     assert_eq!(shown.code(), "task_not_found");
 }
+
+/// A peer joined while a member was away. Nobody told it of that member, so it soon forgot how a task
+/// had ended, and told the member, when that was back, only that it had seen the end: the member kept
+/// the task alive, and would have run it again.
+#[test]
+fn a_peer_that_joins_waits_for_members_that_were_away_when_it_came() {
+    let mut net = net(3);
+    net.submit(0, task("t"));
+    net.sync(10 * S);
+    net.cut(0, 2);
+    net.cut(1, 2);
+    net.pass(20 * S);
+    run_between(&mut net, "t");
+    net.pass(10 * S);
+    net.add_peer();
+    net.link(0, 3);
+    net.link(1, 3);
+    net.pass(3 * RETENTION);
+    assert!(remembers(&mut net, 3, "t"), "the member that is away has not heard of it yet");
+    net.cut(0, 3);
+    net.cut(1, 3);
+    net.link(2, 3);
+    net.pass(60 * S);
+    let shown = net.peers[2].scheduler.show(at(net.now), "t").unwrap_err();
+    assert_eq!(shown.code(), "already_completed");
+}
+
+/// A task was submitted again where its end was forgotten, and ended there once more before a peer
+/// heard of it that still knew the first end. Each kept to its own for good.
+#[test]
+fn an_id_that_was_used_again_has_one_outcome_where_two_ends_meet() {
+    let mut net = one_that_keeps_for(100_000 * S);
+    net.cut(0, 1);
+    net.pass(20 * S);
+    net.submit(0, task("t"));
+    net.pass(120 * S); // whoever's turn it is
+    let (now, who) = (at(net.now), caller(COMMAND_LINE));
+    let scheduler = &mut net.peers[0].scheduler;
+    let claimed = scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    scheduler.mark(now, &who, "t", done(), Some(claimed.fence)).unwrap();
+    net.take_out(0, None);
+    net.link(0, 1);
+    net.sync(60 * S);
+    net.pass(10 * S);
+    let record = |p: usize| net.peers[p].disk.records().get("t").cloned().unwrap();
+    assert_eq!(record(0), record(1));
+}
+
+/// A store was put back to a time at which a task had just been submitted. The task had ended since,
+/// was forgotten, and was submitted again: the store kept to the first submission for good.
+#[test]
+fn a_backup_that_is_put_back_takes_over_what_was_submitted_again() {
+    for seed in 0..4 {
+        let mut net = net(3);
+        let payload = Some(format!("[{seed}]"));
+        let t = || P2PTask { payload: payload.clone(), ..task_after("t", &["never"]) };
+        net.submit(0, t());
+        net.sync(10 * S);
+        let backup = net.peers[2].disk.clone();
+        let (now, who) = (at(net.now), caller(COMMAND_LINE));
+        let cancel = Mark::Cancelled { error: None };
+        net.peers[0].scheduler.mark(now, &who, "t", cancel, None).unwrap();
+        net.take_out(0, None);
+        net.pass(3 * RETENTION);
+        assert!(!remembers(&mut net, 1, "t"));
+        net.submit(1, t());
+        net.sync(10 * S);
+        net.peers[2].disk = backup.put_back();
+        net.crash(2);
+        net.sync(60 * S);
+        let record = |p: usize| net.peers[p].disk.records().get("t").cloned().unwrap();
+        assert_eq!(record(2), record(0), "seed {seed}");
+    }
+}

@@ -812,6 +812,7 @@ fn an_old_page_changes_nothing() {
         last: Some(Vectors {
             have: BTreeMap::from([("nobody/1".into(), 5)]),
             clock: BTreeMap::new(),
+            members: BTreeMap::new(),
         }),
     };
     let roots = net.peers[1].scheduler.roots();

