@@ -33,6 +33,10 @@ mod session;
 pub mod stdio;
 mod texts;
 mod watch;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 pub use attach::{AttachError, Attached, Options, attach, default_folder, find, was_stopped};
 pub use calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};

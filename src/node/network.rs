@@ -4,20 +4,21 @@
 //!   core ── outgoing ──▶ wait until on disk ─▶ fill in texts ─▶ encode ─▶ swarm
 //!   core ◀── receive ◀── decode ◀── events ◀────────────────────────────── swarm
 //! ```
-//! A message is one JSON text in a request; the answer is empty, or says why the message was
-//! refused.
+//! A message is a request in the swarm; the answer is empty, or says why the message was refused.
+//! `wire` has the form of both.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::scheduler::{Message, Now, P2PWorkflowScheduler, Refused, Run, VERSION};
+use crate::scheduler::{Message, Now, P2PWorkflowScheduler, Refused, Run};
 use crate::swarm::{Answer, Event, Multiaddr, PeerId, Refusal, Why};
 
 use super::CallError;
 use super::pairing::Pairing;
 use super::running::{Core, Node};
+use super::wire::{self, Unreadable};
 
 /// What the core must be told again if it is taken up anew.
 pub(super) struct Joined {
@@ -104,6 +105,9 @@ async fn told(node: &Node, event: Event) -> Result<(), CallError> {
         }
         Event::Disconnected { peer } => {
             tracing::info!("disconnected from {peer}");
+            if let Some(network) = &*node.place().network() {
+                network.forget(&name(peer));
+            }
             let lost = |core: &mut Core, now| {
                 let peer = name(peer);
                 core.scheduler.connection_lost(now, &peer);
@@ -115,7 +119,8 @@ async fn told(node: &Node, event: Event) -> Result<(), CallError> {
         }
         Event::Request { peer, bytes, answer } => received(node, peer, &bytes, answer).await,
         Event::Learned { peer, addresses } => {
-            remember(node, peer, addresses).await;
+            // Nobody waits for a disk here: what others say comes after this.
+            tokio::spawn(remember(node.clone(), peer, addresses));
             Ok(())
         }
         Event::ListeningOn(address) => {
@@ -143,9 +148,12 @@ async fn received(
     bytes: &[u8],
     answer: Answer,
 ) -> Result<(), CallError> {
-    let refused = match decoded(bytes) {
+    let refused = match wire::decode(bytes) {
         Ok(message) => taken_in(node, peer, message).await?.err().map(|why| refusal(peer, &why)),
-        Err((why, detail)) => Some((Some(why), detail)),
+        Err(error @ Unreadable::OtherVersion(_)) => {
+            Some((Some(Why::OtherVersion), error.to_string()))
+        }
+        Err(error) => Some((Some(Why::Malformed), error.to_string())),
     };
     let reason = refused.as_ref().map(|(_, reason)| reason.clone()).unwrap_or_default();
     if let Some((why, reason)) = refused {
@@ -186,7 +194,7 @@ async fn taken_in(
     Ok(node.apply(receive).await?.0)
 }
 
-async fn remember(node: &Node, peer: PeerId, addresses: Vec<Multiaddr>) {
+async fn remember(node: Node, peer: PeerId, addresses: Vec<Multiaddr>) {
     let _changing = node.place().changing.lock().await;
     let folder = node.place().folder.clone();
     let kept = move || Pairing::remember(&folder, peer, addresses);
@@ -195,20 +203,6 @@ async fn remember(node: &Node, peer: PeerId, addresses: Vec<Multiaddr>) {
         Ok(Err(error)) => tracing::warn!("a peer's addresses are not kept: {error}"),
         Err(panicked) => tracing::error!("a peer's addresses are not kept: {panicked}"),
     }
-}
-
-/// Reads a message. One of another version need not have this one's content.
-fn decoded(bytes: &[u8]) -> Result<Message, (Why, String)> {
-    #[derive(serde::Deserialize)]
-    struct Versioned {
-        version: u16,
-    }
-    let malformed = |error: serde_json::Error| (Why::Malformed, error.to_string());
-    let Versioned { version } = serde_json::from_slice(bytes).map_err(malformed)?;
-    if version != VERSION {
-        return Err((Why::OtherVersion, Refused::Version { theirs: version }.to_string()));
-    }
-    serde_json::from_slice(bytes).map_err(malformed)
 }
 
 /// What the core calls a peer.

@@ -5,14 +5,16 @@
 //! for each call.
 //!
 //! * Heartbeats leave at once, also while the disk is waited for.
-//! * The request for the next page of a pull leaves before its page is on disk. The pump took it only
-//!   when the page before was, so one page is on its way to the disk while one is on its way here.
+//! * The request for the next page of a pull leaves before the page that it follows is on disk, but
+//!   takes out nothing more before that is. So one page is on its way to the disk while one is on its
+//!   way here, and a slow disk is not flooded.
 //! * Messages may be lost at every step: the core asks again. So nothing waits here without bound:
-//!   beyond [`MAX_LEAVING`], and beyond what a peer may be asked at a time, messages are left out.
+//!   what is on its way to one peer has [`ROOM`], and what finds none is left out. A peer that takes
+//!   nothing costs neither memory nor what the others are told.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -24,9 +26,10 @@ use crate::swarm::{PeerId, RequestError, Swarm, Why};
 use super::CallError;
 use super::network::text;
 use super::running::{Core, Node};
+use super::wire;
 
-/// Messages on their way out but for heartbeats: a few for each peer that there may be.
-const MAX_LEAVING: usize = 256;
+/// What may be on its way to one peer, but for heartbeats, in KiB: a few of the longest messages.
+const ROOM: u32 = 4 * 1024;
 /// How long the last messages are waited for.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -38,7 +41,8 @@ pub(super) struct Network {
     /// Whether it has a heartbeat to send.
     beats: Notify,
     closed: AtomicBool,
-    leaving: Arc<Semaphore>,
+    /// For each peer that something was sent to, the room that is left.
+    rooms: Mutex<BTreeMap<Arc<str>, Arc<Semaphore>>>,
 }
 
 impl Network {
@@ -48,7 +52,7 @@ impl Network {
             news: Notify::new(),
             beats: Notify::new(),
             closed: AtomicBool::new(false),
-            leaving: Arc::new(Semaphore::new(MAX_LEAVING)),
+            rooms: Mutex::default(),
         }
     }
 
@@ -69,20 +73,50 @@ impl Network {
         self.swarm.close().await;
     }
 
+    /// A peer is connected no longer.
+    pub(super) fn forget(&self, peer: &str) {
+        self.rooms().remove(peer);
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Semaphore>>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends what may leave now.
     fn send(&self, node: &Node, outgoing: impl IntoIterator<Item = Outgoing>) {
         for message in outgoing {
-            let place = match message.may_leave_at_once() {
+            let room = match message.may_leave_at_once() {
                 true => None,
-                false => match self.leaving.clone().try_acquire_owned() {
-                    Ok(place) => Some(place),
-                    Err(_) => {
-                        tracing::debug!("peers take messages too slowly; some were left out");
+                false => match self.take_room(&message) {
+                    Some(room) => Some(room),
+                    None => {
+                        self.left_out(&message.to);
                         continue;
                     }
                 },
             };
-            tokio::spawn(leave(node.clone(), self.swarm.clone(), message, place));
+            tokio::spawn(leave(node.clone(), self.swarm.clone(), message, room));
+        }
+    }
+
+    fn take_room(&self, message: &Outgoing) -> Option<OwnedSemaphorePermit> {
+        let mut rooms = self.rooms();
+        let room = match rooms.get(&message.to) {
+            Some(room) => room.clone(),
+            None => {
+                let room = Arc::new(Semaphore::new(ROOM as usize));
+                rooms.insert(message.to.clone(), room.clone());
+                room
+            }
+        };
+        let size = u32::try_from(message.size() / 1024 + 1).unwrap_or(ROOM);
+        room.try_acquire_many_owned(size.min(ROOM)).ok()
+    }
+
+    fn left_out(&self, to: &str) {
+        tracing::debug!("{to} takes messages too slowly; one was left out");
+        if let Ok(peer) = to.parse() {
+            self.swarm.refuse(peer, Why::TooSlow, String::new());
         }
     }
 }
@@ -142,8 +176,9 @@ async fn pump_once(node: &Node, network: &Network) -> Result<(), CallError> {
     let (outgoing, ticket) = node.take_messages().await?;
     let may_leave = |message: &Outgoing| message.may_leave_at_once() || message.is_next_page();
     let (early, late): (VecDeque<_>, VecDeque<_>) = outgoing.into_iter().partition(may_leave);
+    let waits = !late.is_empty() || early.iter().any(Outgoing::is_next_page);
     network.send(node, early);
-    if late.is_empty() {
+    if !waits {
         return Ok(());
     }
     let kept = node.kept(ticket);
@@ -163,19 +198,24 @@ async fn pump_once(node: &Node, network: &Network) -> Result<(), CallError> {
     }
 }
 
-async fn leave(node: Node, swarm: Swarm, outgoing: Outgoing, _place: Option<OwnedSemaphorePermit>) {
+async fn leave(node: Node, swarm: Swarm, outgoing: Outgoing, _room: Option<OwnedSemaphorePermit>) {
     let to = outgoing.to.clone();
     if let Err(why) = try_leave(&node, &swarm, outgoing).await {
         tracing::debug!("a message to {to} was lost: {why}");
     }
 }
 
-async fn try_leave(node: &Node, swarm: &Swarm, mut outgoing: Outgoing) -> Result<(), String> {
-    if matches!(outgoing.message.content, Content::PullPage(_)) {
-        outgoing = node.read(move |reader| filled(outgoing, reader)).await.map_err(text)?;
-    }
+async fn try_leave(node: &Node, swarm: &Swarm, outgoing: Outgoing) -> Result<(), String> {
     let peer: PeerId = outgoing.to.parse().map_err(text)?;
-    let bytes = serde_json::to_vec(&outgoing.message).map_err(text)?;
+    let bytes = match outgoing.message.content {
+        // On another thread, which reads its texts from the disk.
+        Content::PullPage(_) => {
+            let encoded = |outgoing: Outgoing| wire::encode(&outgoing.message);
+            node.read(move |reader| filled(outgoing, reader).map(encoded)).await.map_err(text)?
+        }
+        _ => wire::encode(&outgoing.message),
+    };
+    let bytes = bytes.map_err(text)?;
     let answer = match swarm.request(peer, bytes.clone()).await {
         // Where both sides dialled at once there were two connections, and one of them went.
         Err(RequestError::Disconnected) => swarm.request(peer, bytes).await,
@@ -190,18 +230,20 @@ async fn try_leave(node: &Node, swarm: &Swarm, mut outgoing: Outgoing) -> Result
 
 fn filled(mut outgoing: Outgoing, reader: &Reader) -> Result<Outgoing, ReadError> {
     let mut failed = None;
-    outgoing.fill(|text| {
-        let read = match text {
-            Text::Payload(key) => reader.payload(key),
-            Text::Result(key) => reader.result(key),
-        };
-        match read {
-            Ok(text) => text.map(Into::into),
-            Err(error) => {
-                failed.get_or_insert(error);
-                None
+    reader.at_once(|reader| {
+        outgoing.fill(|text| {
+            let read = match text {
+                Text::Payload(key) => reader.payload(key),
+                Text::Result(key) => reader.result(key),
+            };
+            match read {
+                Ok(text) => text.map(Into::into),
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    None
+                }
             }
-        }
-    });
+        });
+    })?;
     failed.map_or(Ok(outgoing), Err)
 }

@@ -207,6 +207,27 @@ impl Outgoing {
         self.is_next_page
     }
 
+    /// Roughly how many bytes it has on the wire, with its texts.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let vector = |entries: usize| entries * 70;
+        100 + match &self.message.content {
+            Content::Heartbeat(beats) => vector(beats.heard.len()),
+            Content::Push { records, clock } => {
+                records.iter().map(size_carried).sum::<usize>() + vector(clock.len())
+            }
+            Content::PullRequest(request) => vector(request.have.len()),
+            Content::PullPage(page) => {
+                let records = page.records.iter().map(|carried| size_with_texts(&carried.record));
+                let tombstones = page.tombstones.iter().map(Tombstone::size);
+                let last = page.last.as_ref().map_or(0, |it| it.have.len() + it.clock.len());
+                let listed = page.listed.len() * 9;
+                records.chain(tombstones).sum::<usize>() + listed + vector(last)
+            }
+            Content::Held(held) => vector(held.have.len()),
+        }
+    }
+
     /// Fills in the texts that its records need, each as it is on disk.
     ///
     /// Where a text is not there, or is not that of the record any more because the record changed
@@ -256,6 +277,12 @@ pub(super) fn size_without_texts(record: &Record) -> usize {
     let said: usize = said.flatten().map(|text| text.len()).sum();
     let more: usize = record.more().map(|(name, value)| name.len() + value.len() + 8).sum();
     400 + names + lists + said + more
+}
+
+/// Roughly how long a record is on the wire with those texts that are with it.
+pub(super) fn size_carried(carried: &Carried) -> usize {
+    let texts = [&carried.payload, &carried.result].into_iter().flatten();
+    size_without_texts(&carried.record) + texts.map(|text| text.len()).sum::<usize>()
 }
 
 /// Roughly how long a record is on the wire with its texts.

@@ -374,7 +374,7 @@ impl Kind<'_> {
     fn size(&self) -> usize {
         match self {
             Kind::Record(record) => size_with_texts(record),
-            Kind::Tombstone(tombstone) => 300 + tombstone.task_id.len(),
+            Kind::Tombstone(tombstone) => tombstone.size(),
         }
     }
 }

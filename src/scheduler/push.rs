@@ -11,7 +11,7 @@ use super::foreign::{Carried, RecordError};
 use super::hash::Hash256;
 use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_FRESH, MAX_LIVE_TASKS};
 use super::machine::{Jitter, P2PWorkflowScheduler};
-use super::messages::{Content, Outgoing, size_without_texts};
+use super::messages::{Content, Outgoing, size_carried};
 use super::record::Record;
 use super::refused::Refused;
 use super::replication::{Replication, below};
@@ -198,11 +198,6 @@ fn next_message(records: &mut Peekable<impl Iterator<Item = Carried>>) -> Vec<Ca
         message.push(carried);
     }
     message
-}
-
-fn size_carried(carried: &Carried) -> usize {
-    let texts = [&carried.payload, &carried.result].into_iter().flatten();
-    size_without_texts(&carried.record) + texts.map(|text| text.len()).sum::<usize>()
 }
 
 /// At most `count` connected peers, chosen at random.

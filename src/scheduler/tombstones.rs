@@ -51,6 +51,11 @@ impl Tombstone {
         self.standing.spec_hash
     }
 
+    /// Roughly how long it is on the wire.
+    pub(super) fn size(&self) -> usize {
+        300 + self.task_id.len()
+    }
+
     /// The write that made its record.
     #[must_use]
     pub fn dot(&self) -> &Dot {

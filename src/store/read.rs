@@ -201,6 +201,18 @@ impl Reader {
         Ok(Reader { connection: connect(path)?, path: path.into() })
     }
 
+    /// Reads several texts in one transaction, which costs the locks of one.
+    ///
+    /// # Errors
+    /// SQLite's refusal. Nothing has changed.
+    pub fn at_once<T>(&self, read: impl FnOnce(&Self) -> T) -> Result<T, ReadError> {
+        let failed = ReadError::failed(&self.path);
+        let transaction = self.connection.unchecked_transaction().map_err(&failed)?;
+        let read = read(self);
+        transaction.finish().map_err(&failed)?;
+        Ok(read)
+    }
+
     /// The payload of the task under `key`, a JSON text; `None` where none is kept.
     ///
     /// # Errors

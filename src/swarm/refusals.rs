@@ -40,6 +40,8 @@ pub enum Why {
     BadRecord,
     /// It asked more than we can answer at a time, or has more than we can hold.
     Overloaded,
+    /// It took our messages too slowly, and some were left out.
+    TooSlow,
     /// It refused a message of ours.
     RefusedOurs,
 }
@@ -73,6 +75,9 @@ impl fmt::Display for Why {
             ),
             Why::BadRecord => f.write_str("a message had a record that is refused"),
             Why::Overloaded => f.write_str("it asks or tells more than we can take"),
+            Why::TooSlow => {
+                f.write_str("it takes our messages too slowly: some were left out, and come later")
+            }
             Why::RefusedOurs => f.write_str("it refused a message of ours"),
         }
     }
@@ -129,7 +134,7 @@ impl Refusals {
             self.seen.entry((String::new(), why)).or_insert(others).times += 1;
             return None;
         }
-        let detail = detail.map(told);
+        let detail = detail.filter(|detail| !detail.is_empty()).map(told);
         let refusal = Refusal { peer, address, why, detail, times: 1 };
         self.seen.insert(kind, refusal.clone());
         Some(refusal)
