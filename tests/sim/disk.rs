@@ -96,7 +96,9 @@ impl Disk {
             self.dropped.insert(id);
         }
         if let Some(tombstone) = tombstone {
-            self.keys.insert(tombstone.task_id.clone(), *key);
+            // Where its id was submitted again meanwhile, that is the later one.
+            let latest = self.keys.entry(tombstone.task_id.clone()).or_insert(*key);
+            *latest = (*latest).max(*key);
             self.dropped.remove(&tombstone.task_id);
             self.stripped.insert(tombstone.task_id.clone());
             self.tombstones.insert(*key, tombstone.clone());
