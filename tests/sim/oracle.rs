@@ -369,9 +369,12 @@ impl World {
             let lost = |what: String| (About::task(task), format!("{task}: {what}"));
             let standings: Vec<Standing> =
                 disks.iter().filter_map(|disk| disk.standing(task)).collect();
+            let forgotten = disks.iter().any(|disk| disk.dropped.contains(task));
             match standings.first() {
                 // It ended, perhaps as it had ended before, and all forgot it.
-                None if disks.iter().any(|disk| disk.dropped.contains(task)) => {}
+                None if forgotten => {}
+                // What is left of a lesser end, with somebody who came late, goes as well.
+                Some(it) if forgotten && it.class != Class::Live => {}
                 None => broken.push(lost("it was acknowledged, and is lost".into())),
                 Some(it) if it.class < known.class => {
                     broken.push(lost(format!("{:?} was acknowledged, and is lost", known.class)));
