@@ -199,8 +199,8 @@ async fn a_peer_that_answers_nothing_costs_a_bounded_room_and_others_are_told_al
     for number in 0..40 {
         let id = number.to_string();
         session.submit(task(&id, Some(payload.clone()))).await.unwrap();
-        let got = timeout(LONG, heard.recv()).await.expect("the quick one is told").unwrap();
-        assert_eq!(got, id);
+        // It may be told again of those before.
+        while timeout(LONG, heard.recv()).await.expect("the quick one is told").unwrap() != id {}
     }
     let refused = refusals(&node, slow_id).await;
     assert!(refused.iter().any(|refusal| refusal.why == Why::TooSlow), "{refused:?}");
