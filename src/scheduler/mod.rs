@@ -64,7 +64,7 @@ pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
 pub use machine::{Jitter, P2PWorkflowScheduler};
 pub use members::{Heartbeat, Liveness, MemberView, Presence};
 pub use messages::{
-    Beats, Content, Cursor, Held, Message, Outgoing, PullId, PullPage, PullRequest, Roots, Text,
+    Beats, CatchUp, Content, Cursor, Held, Message, Outgoing, PullId, PullPage, PullRequest, Roots, Text,
     VERSION, Vectors,
 };
 pub use news::News;

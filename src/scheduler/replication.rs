@@ -46,7 +46,7 @@ use super::clock::{ClockOrder, vector_root};
 use super::limits::{MAX_BEATS, MAX_CLOCK_ENTRIES, MAX_FOREIGN_COUNTER};
 use super::machine::P2PWorkflowScheduler;
 use super::members::{Heartbeat, Presence};
-use super::messages::{Beats, Content, Cursor, Message, Outgoing, Roots, VERSION};
+use super::messages::{Beats, CatchUp, Content, Cursor, Message, Outgoing, Roots, VERSION};
 use super::pull::Pull;
 use super::push::{Fresh, Pushed, push_fresh, some_of};
 use super::record::{Class, Dot};
@@ -109,6 +109,7 @@ pub(super) struct Replication {
     left: bool,
     pub(super) next_pull: u64,
     pub(super) connected: BTreeMap<Arc<str>, Remote>,
+    pub(super) catch_up: CatchUp,
     /// Up to where the changes of peers were followed, also of peers that are not connected now.
     pub(super) cursors: BTreeMap<Arc<str>, Cursor>,
     pub(super) pull: Option<Pull>,
@@ -153,6 +154,7 @@ impl P2PWorkflowScheduler {
             left: false,
             next_pull: now.monotonic,
             connected: BTreeMap::new(),
+            catch_up: CatchUp::default(),
             cursors: BTreeMap::new(),
             pull: None,
             pulls: 0,
@@ -357,6 +359,17 @@ impl P2PWorkflowScheduler {
     pub fn roots(&self) -> Roots {
         let records = self.replication.as_ref().map_or(0, |replication| replication.records);
         Roots { have: vector_root(&self.have), clock: self.clock.head(), records }
+    }
+
+    /// How far this peer is with taking in what the others hold; nothing is said outside of a swarm.
+    #[must_use]
+    pub fn catch_up(&self) -> CatchUp {
+        let Some(replication) = &self.replication else { return CatchUp::default() };
+        let roots = Some(self.roots());
+        let mut remotes = replication.connected.values();
+        let is_done =
+            replication.catch_up.is_done || remotes.any(|remote| remote.roots == roots);
+        CatchUp { is_done, ..replication.catch_up }
     }
 
     /// Whether all connected peers said that they hold what this one does.

@@ -809,6 +809,7 @@ fn an_old_page_changes_nothing() {
         records: Vec::new(),
         tombstones: Vec::new(),
         listed: Vec::new(),
+        remaining: 0,
         last: Some(Vectors {
             have: BTreeMap::from([("nobody/1".into(), 5)]),
             clock: BTreeMap::new(),

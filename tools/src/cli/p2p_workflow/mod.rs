@@ -88,6 +88,18 @@ impl Format {
             false => Ok(for_people(&answer.value()?)),
         }
     }
+
+    /// The same, of an answer that was put together from several.
+    pub(super) fn print_value(
+        &self,
+        answer: &Value,
+        for_people: impl FnOnce(&Value) -> String,
+    ) -> Result<String, Failure> {
+        match self.json {
+            true => Ok(format!("{answer}\n")),
+            false => Ok(for_people(answer)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `swarm`: which machines share their tasks with this one.
 
 mod admission;
+mod join;
 mod peers;
 
 use std::io::{self, IsTerminal};
@@ -8,6 +9,7 @@ use std::io::{self, IsTerminal};
 use clap::Subcommand;
 
 use self::admission::{Block, Trust};
+use self::join::Join;
 use super::p2p_workflow::Format;
 use super::render::Card;
 use super::{Failure, NodeLasts};
@@ -31,16 +33,8 @@ Examples:
   ipfs-accelerate swarm invite
   ssh other ipfs-accelerate swarm join \"$(ipfs-accelerate swarm invite)\"")]
     Invite(Format),
-    /// Join the swarm of an invitation
-    #[command(after_help = "\
-Examples:
-  ipfs-accelerate swarm join ipfs-accelerate-swarm-1+…")]
-    Join {
-        /// What `swarm invite` printed
-        line: String,
-        #[command(flatten)]
-        format: Format,
-    },
+    /// Join the swarm of an invitation, and wait for its tasks
+    Join(Join),
     /// Show the machines of the swarm
     #[command(after_help = "\
 Examples:
@@ -66,7 +60,7 @@ impl SwarmCommand {
         let (method, arguments, format) = match self {
             SwarmCommand::Init(format) => ("init", arguments, format),
             SwarmCommand::Invite(format) => ("invite", arguments, format),
-            SwarmCommand::Join { line, format } => ("join", arguments.with("line", line), format),
+            SwarmCommand::Join(join) => return join.run(client, node).await,
             SwarmCommand::Peers(format) => ("peers", arguments, format),
             SwarmCommand::Trust(trust) => return trust.run(client).await,
             SwarmCommand::Block(block) => return block.run(client).await,
@@ -83,10 +77,6 @@ impl SwarmCommand {
                 anstream::eprint!("{secret}{}", stay(node));
                 // Alone on its line, to be copied or piped.
                 format!("{}\n", answer["line"].as_str().unwrap_or_default())
-            }
-            "join" => {
-                let joined = Card::new("Joined").fields(answer, &["peer_id", "reached"]);
-                joined.into_text() + stay(node)
             }
             "leave" => Card::new("Left the swarm").into_text(),
             _ => peers::shown(answer),
