@@ -13,6 +13,7 @@ use super::push::Pushed;
 use super::record::{Class, Record, Standing};
 use super::rejection::Rejection;
 use super::table::{Entry, Waiting};
+use super::tombstones::Tombstone;
 
 impl P2PWorkflowScheduler {
     /// Takes in a record that a peer pushed, with the texts of its payload and result.
@@ -34,6 +35,9 @@ impl P2PWorkflowScheduler {
         if self.replication.is_some()
             && self.has_forgotten(&record.spec.task_id, record.born(), &record.dot)
         {
+            if record.class != Class::Live {
+                self.take_in_end(now, Tombstone::of(&record));
+            }
             return;
         }
         match self.end_to_forget(now, &record) {
@@ -88,7 +92,7 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    fn merge_known(
+    pub(super) fn merge_known(
         &mut self,
         now: Now,
         key: u64,

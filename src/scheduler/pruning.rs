@@ -28,7 +28,7 @@ use super::limits::MAX_HELD_COUNTERS;
 use super::machine::{P2PWorkflowScheduler, STEP};
 use super::messages::{Content, Held, Outgoing};
 use super::push::some_of;
-use super::record::{Dot, Record};
+use super::record::{Dot, Record, Standing};
 use super::refused::{Refused, is_name};
 use super::table::{Entry, Outlook};
 use super::tombstones::Tombstone;
@@ -157,7 +157,7 @@ impl P2PWorkflowScheduler {
 
     /// Whether a task that comes in is one that this peer has forgotten: it has seen how the task was
     /// submitted, and does not hold it. So it does not take the task in again, whoever brought it back
-    /// to life, and tells that peer with the next audit.
+    /// to life, and tells that peer with the next audit; how it ended it takes in ([`Self::take_in_end`]).
     pub(super) fn has_forgotten(&self, id: &str, born: &Dot, dot: &Dot) -> bool {
         let is_known = self.table.key_of(id).is_some() || self.table.tombstones.find(id).is_some();
         !is_known && born != dot && !self.is_new(born)
@@ -315,9 +315,13 @@ impl P2PWorkflowScheduler {
             return;
         }
         self.follow_vector(tombstone.dot());
-        if self.has_forgotten(&tombstone.task_id, &tombstone.born, tombstone.dot()) {
-            return;
-        }
+        self.take_in_end(now, tombstone);
+    }
+
+    /// Takes in how a task ended, by a write that was not seen yet; also of a task that is forgotten
+    /// here. That does not bring it back to life, and whoever says to have seen the write has to pass
+    /// it on: a peer that still knows how the task ended before may learn of it from nobody else.
+    pub(super) fn take_in_end(&mut self, now: Now, tombstone: Tombstone) {
         let id = tombstone.task_id.clone();
         let known = self.table.tombstones.find(&id).map(|(key, it)| (key, it.standing.clone()));
         let (key, before) = if let Some((key, standing)) = known {
@@ -331,6 +335,11 @@ impl P2PWorkflowScheduler {
             // The same, whole, stays for as long as this peer keeps it.
             if tombstone.order(&entry.record).is_le() {
                 return;
+            }
+            let Standing { rev, dot, .. } = tombstone.standing.clone();
+            let again = Record { rev, dot, ..entry.record.clone() };
+            if again.standing() == tombstone.standing {
+                return self.merge_known(now, key, again, None, None);
             }
             let before = Outlook::from(entry.state);
             let record = self.take_out(now, key).record;

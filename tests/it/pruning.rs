@@ -298,6 +298,35 @@ fn an_id_that_is_used_again_is_answered_by_a_peer_that_keeps_its_last_end() {
     net.sync(10 * S);
 }
 
+/// An id was used again where its last end was forgotten. A peer that still knew wrote that end anew;
+/// another took the word of one that had forgotten the task, and so never heard of the write.
+#[test]
+fn an_end_that_is_told_again_comes_by_way_of_those_that_have_forgotten_it() {
+    let mut net = Net::new(0, 5);
+    net.config.forget_member_after = 1_000_000 * S;
+    for retention in [RETENTION, RETENTION, 100_000 * S, 100_000 * S] {
+        net.config.retention = retention;
+        net.add_peer();
+    }
+    net.link_all();
+    net.pass(5 * S);
+    net.submit(0, task("t"));
+    run(&mut net, "t");
+    net.pass(2 * RETENTION);
+    while (0..2).any(|p| remembers(&mut net, p, "t")) {
+        net.pass(S);
+    }
+    for (a, b) in [(0, 1), (0, 3), (2, 3)] {
+        net.cut(a, b);
+    }
+    net.pass(S);
+    net.submit(0, task("t"));
+    net.sync(60 * S);
+    let dot = |p: usize| net.peers[p].disk.records()["t"].dot.clone();
+    assert!(dot(2).actor.starts_with(&*name(2)), "it is told again: {:?}", dot(2));
+    assert_eq!(dot(3), dot(2));
+}
+
 /// A store was put back and nobody said so. What it did before it met its peers got names that they
 /// had seen already: the tasks got new ones, the tombstones did not, and the audit dropped them.
 #[test]
@@ -470,7 +499,7 @@ fn what_two_restored_stores_bring_back_to_life_spreads_no_further() {
         net.take_out(p, None);
     }
     net.link_all();
-    net.sync(60 * S);
+    net.sync(300 * S);
     for p in 0..3 {
         let shown = net.peers[p].scheduler.show(at(net.now), "t").unwrap_err();
         assert_eq!(shown.code(), "task_not_found", "at {p}");
