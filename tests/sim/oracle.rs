@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::scheduler::{
-    Body, Changes, Class, Dot, Hash256, Record, Rejection, Standing, State, Text,
+    Body, Changes, Class, Dot, Hash256, Record, Rejection, Rest, Standing, State, Text,
 };
 
 use super::disk::Disk;
@@ -215,6 +215,10 @@ pub(crate) fn is_redotted(old: &Record, new: &Record) -> bool {
     renamed.dot = new.dot.clone();
     if let (Some(lease), Some(new)) = (&mut renamed.lease, &new.lease) {
         Arc::make_mut(lease).dot = new.dot.clone();
+    }
+    // The write of its submission has another name as well, if it was among those.
+    if let (Some(rest), Some(Rest { born: None, .. })) = (&mut renamed.rest, new.rest.as_deref()) {
+        Arc::make_mut(rest).born = None;
     }
     renamed == *new
 }
