@@ -52,16 +52,6 @@ use super::push::{Fresh, Pushed, push_fresh, some_of};
 use super::record::{Class, Dot};
 use super::refused::{Refused, is_name};
 
-/// One life of this process as its peers see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// A number that no earlier run of this peer had, a larger one where that can be: the
-    /// milliseconds since the Unix epoch at its start will do.
-    pub number: u64,
-    /// Whether this peer runs tasks. One that does not is never an owner.
-    pub takes_work: bool,
-}
-
 /// What is known of a connected peer.
 #[derive(Debug, Default)]
 pub(super) struct Remote {
@@ -97,7 +87,6 @@ impl Remote {
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct Replication {
-    run: Run,
     /// Names this run where a place in the order of its changes is named: drawn at random as well,
     /// so that a clock that was put back cannot make two runs alike.
     pub(super) nonce: u64,
@@ -139,16 +128,17 @@ impl Replication {
 }
 
 impl P2PWorkflowScheduler {
-    /// Begins to replicate. Called once in a run, before the first connection.
-    pub fn replicate(&mut self, now: Now, run: Run) {
-        let nonce = run.number ^ (self.jitter)();
+    /// Begins to replicate, in a run whose number no earlier one of this peer had, a larger one where
+    /// that can be: the milliseconds since the Unix epoch will do. Called once in a run, before the
+    /// first connection.
+    pub fn replicate(&mut self, now: Now, run: u64) {
+        let nonce = run ^ (self.jitter)();
         let mut keys: Vec<u64> = self.table.keys_after(None).collect();
         keys.extend(self.table.tombstones.keys_from(0));
         keys.sort_unstable();
         self.replication = Some(Box::new(Replication {
-            run,
             nonce,
-            incarnation: run.number,
+            incarnation: run,
             beats: 0,
             next_beat: now.monotonic,
             left: false,
@@ -367,8 +357,7 @@ impl P2PWorkflowScheduler {
         let Some(replication) = &self.replication else { return CatchUp::default() };
         let roots = Some(self.roots());
         let mut remotes = replication.connected.values();
-        let is_done =
-            replication.catch_up.is_done || remotes.any(|remote| remote.roots == roots);
+        let is_done = replication.catch_up.is_done || remotes.any(|remote| remote.roots == roots);
         CatchUp { is_done, ..replication.catch_up }
     }
 
@@ -413,15 +402,22 @@ impl P2PWorkflowScheduler {
         self.advance_pull(now);
     }
 
+    /// The next heartbeat waits for nothing: it has news.
+    pub(super) fn beat_at_once(&mut self, now: Now) {
+        if let Some(replication) = &mut self.replication {
+            replication.next_beat = now.monotonic;
+        }
+    }
+
     fn send_beats(&mut self, now: Now) {
-        let roots = self.roots();
+        let (roots, takes_work) = (self.roots(), self.takes_work());
         let Some(replication) = &mut self.replication else { return };
         replication.beats += 1;
         replication.next_beat = now.monotonic.saturating_add(self.config.heartbeat_interval);
         let own = Heartbeat {
             incarnation: replication.incarnation,
             counter: replication.beats,
-            presence: match replication.run.takes_work {
+            presence: match takes_work {
                 _ if replication.left => Presence::Left,
                 true => Presence::Works,
                 false => Presence::Watches,

@@ -141,7 +141,7 @@ impl Net {
         let actor = format!("{peer}/1");
         let mut scheduler = disk.restore_as(peer, &actor, self.config, at(self.now), jitter);
         let number = at(self.now).wall - self.put_back;
-        scheduler.replicate(at(self.now), Run { number, takes_work: true });
+        scheduler.replicate(at(self.now), number);
         scheduler
     }
 

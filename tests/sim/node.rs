@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use p2p_workflow_scheduler::P2PWorkflowScheduler;
 use p2p_workflow_scheduler::scheduler::{
-    Burial, Changes, Config, Dot, Jitter, Message, Now, Outgoing, Record, Refused, Run, TaskChange,
+    Burial, Changes, Config, Dot, Jitter, Message, Now, Outgoing, Record, Refused, TaskChange,
 };
 
 use super::clock::Clock;
@@ -132,7 +132,7 @@ impl Peer {
         let jitter: Jitter = Box::new(move || random.next());
         let (name, actor, kept) = (&self.name, &self.disk.actor, self.disk.load());
         let mut core = P2PWorkflowScheduler::restore(name, actor, config, jitter, now, kept);
-        core.replicate(now, Run { number: now.wall, takes_work: true });
+        core.replicate(now, now.wall);
         core
     }
 }

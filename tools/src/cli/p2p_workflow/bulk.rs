@@ -46,8 +46,12 @@ pub(super) async fn submit(
         let about = file.metadata().map_err(cannot)?;
         (Box::new(BufReader::new(file)), about.is_file().then_some(about.len()))
     };
-    let mut run =
-        Run { client, bar: progress_bar(size), tally: Tally::default(), in_flight: VecDeque::new() };
+    let mut run = Run {
+        client,
+        bar: progress_bar(size),
+        tally: Tally::default(),
+        in_flight: VecDeque::new(),
+    };
     let result = run.submit_all(read_lines(source)).await;
     run.bar.finish_and_clear();
     match result {
