@@ -5,6 +5,10 @@
 //! may have been sent before the connection dropped), by a clock that a tool reported for it (a candidate until a timeout), or as the holder of a lease
 //! that was found on disk or in a merge (suspect from that moment).
 //!
+//! Candidates are the members that are not down and run tasks: a peer says with each heartbeat
+//! whether one of its workers asked for a task lately ([`Config::works_for`]), so that no task waits
+//! a turn for a machine on which nobody works.
+//!
 //! Membership writes nothing: it is this peer's view, and records never depend on it.
 
 use std::collections::{BTreeMap, BTreeSet};
