@@ -6,6 +6,7 @@ mod peers;
 use std::io::{self, IsTerminal};
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use self::admission::{Block, Trust};
 use super::p2p_workflow::Format;
@@ -84,14 +85,19 @@ impl SwarmCommand {
                 // Alone on its line, to be copied or piped.
                 format!("{}\n", answer["line"].as_str().unwrap_or_default())
             }
-            "join" => {
-                let joined = Card::new("Joined").fields(answer, &["peer_id", "reached"]);
-                joined.into_text() + stay(node)
-            }
+            "join" => joined(answer) + stay(node),
             "leave" => Card::new("Left the swarm").into_text(),
-            _ => peers::shown(answer),
+            _ => peers::shown(answer, node),
         })
     }
+}
+
+/// The peer that the answer names is the other one, which a person cannot see from its name.
+fn joined(answer: &Value) -> String {
+    let card = Card::new("Joined").field("invited_by", &answer["peer_id"]);
+    let others = answer.as_object().into_iter().flatten().filter(|(key, _)| *key != "peer_id");
+    card.fields(&others.map(|(key, value)| (key.clone(), value.clone())).collect(), &["reached"])
+        .into_text()
 }
 
 const INVITE: &str = "`swarm invite` prints the line that lets another machine join.\n";
