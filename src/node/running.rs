@@ -376,6 +376,9 @@ fn log_what_was_lost(changes: &Changes) {
     for Duplicate { task_id, peer, worker, .. } in &changes.duplicates {
         tracing::warn!("task {task_id:?} ran twice: the run of worker {worker} at {peer} lost");
     }
+    for Duplicate { task_id, peer, worker, .. } in &changes.not_lost {
+        tracing::warn!("task {task_id:?}: the run of worker {worker} at {peer} counts after all");
+    }
     for Conflict { record, .. } in &changes.conflicts {
         let id = &record.spec.task_id;
         tracing::warn!("two different tasks were submitted as {id:?}; `show` tells of the other");
