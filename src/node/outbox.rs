@@ -8,8 +8,10 @@
 //! * The request for the next page of a pull leaves before the page that it follows is on disk, but
 //!   takes out nothing more before that is. So one page is on its way to the disk while one is on its
 //!   way here, and a slow disk is not flooded.
-//! * What is fresh is taken out when the peers have taken the last of it, or are not prompt about it:
-//!   the busier a node and its peers are, the more goes into one push. It is encoded once for all.
+//! * What is fresh is taken out [`PAUSE`] after the last of it, and when the peers have taken that, or
+//!   are not prompt about it: the busier a node and its peers are, the more goes into one push, which
+//!   wakes half a dozen threads on either side and is one commit at the other. It is encoded once for
+//!   all.
 //! * Messages may be lost at every step: the core asks again. So nothing waits here without bound:
 //!   what is on its way to one peer, or waits for its turn, has [`ROOM`], and what finds none is left
 //!   out. A peer that takes nothing costs neither memory nor what the others are told.
@@ -35,6 +37,9 @@ const ROOM: u32 = 4 * 1024;
 /// Messages but heartbeats that are on their way to one peer at a time, of those that the swarm
 /// allows. Fewer: a peer far away is told little in each round trip.
 const AT_A_TIME: usize = 8;
+/// Between two pushes. Shorter: each call is a push where one follows the other. Longer: so much later
+/// do others hear of what is done by then.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long the next push is held up by a peer that has not taken the last one: longer than one on
 /// the LAN takes.
 const PROMPT: Duration = Duration::from_millis(20);
@@ -300,11 +305,12 @@ async fn pump_once(node: &Node, network: &Arc<Network>) -> Result<(), CallError>
     }
 }
 
-/// Sends a push, which holds up the next one until it has arrived or is not prompt.
+/// Sends a push, which holds up the next one for a pause, and until it has arrived or is not prompt.
 async fn push(node: Node, swarm: Swarm, letter: Letter, holds_up: HoldsUp) {
+    let pause = tokio::time::sleep(PAUSE);
     let sent = leave(node, swarm, letter);
     tokio::pin!(sent);
-    let prompt = tokio::time::timeout(PROMPT, &mut sent).await;
+    let (prompt, ()) = tokio::join!(tokio::time::timeout(PROMPT, &mut sent), pause);
     drop(holds_up);
     if prompt.is_err() {
         sent.await;
