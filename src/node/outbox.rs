@@ -79,9 +79,12 @@ struct Letter {
     place: Option<Place>,
 }
 
+/// The bytes of a message, which several peers may be sent.
+type Encoded = Arc<Vec<u8>>;
+
 enum Body {
     /// A push, which goes to several peers.
-    Encoded(Arc<Vec<u8>>),
+    Encoded(Encoded),
     Plain(Box<Outgoing>),
 }
 
@@ -157,7 +160,7 @@ impl Network {
 
     /// Sends what may leave now.
     fn send(self: &Arc<Self>, node: &Node, outgoing: impl IntoIterator<Item = Outgoing>) {
-        let mut last_push: Option<(Arc<Vec<Carried>>, Arc<Vec<u8>>)> = None;
+        let mut last_push: Option<(Arc<Vec<Carried>>, Encoded)> = None;
         for message in outgoing {
             let place = match message.may_leave_at_once() {
                 true => None,
