@@ -76,6 +76,7 @@ impl P2PWorkflowScheduler {
         result: Option<Arc<str>>,
     ) {
         let key = self.table.next_key();
+        self.note_if_late(now, key, &record);
         self.keep(key, &record, Some(payload), result);
         self.add(now, key, Entry::new(record, 0));
         self.doubt_own_lease(now, key);
@@ -124,6 +125,9 @@ impl P2PWorkflowScheduler {
             return;
         }
         self.keep(key, &record, other_spec.then_some(payload), result);
+        if before.class == Class::Live {
+            self.note_if_late(now, key, &record);
+        }
         let other_lease = before.lease != record.lease;
         if other_spec {
             self.replace_with_other_spec(now, key, record);

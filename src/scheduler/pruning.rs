@@ -51,6 +51,9 @@ pub(super) struct Pruning {
     sweeps: u64,
     /// What was told last of this peer's vector: its root, and in which sweep.
     told: Option<(Hash256, u64)>,
+    /// Tasks that came in with an end that seems long past, and when: whose clock that was may be
+    /// wrong, and nobody has read the result yet.
+    came_late: BTreeMap<u64, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +100,7 @@ impl P2PWorkflowScheduler {
         for key in &keys {
             let record = &self.table.entry(*key).record;
             if self.retention_is_over(now, record)
+                && !self.came_lately(now, *key)
                 && !self.table.is_waited_for(&record.spec.task_id)
             {
                 self.strip(now, *key);
@@ -145,6 +149,19 @@ impl P2PWorkflowScheduler {
         record.ended_at().is_some_and(over)
     }
 
+    /// A record came in that is kept from now on. If it ended too long ago, it is kept as if it had
+    /// ended now, in this run.
+    pub(super) fn note_if_late(&mut self, now: Now, key: u64, record: &Record) {
+        if self.retention_is_over(now, record) {
+            self.pruning.came_late.insert(key, now.wall);
+        }
+    }
+
+    fn came_lately(&self, now: Now, key: u64) -> bool {
+        let lately = |at: &u64| at.saturating_add(self.config.retention) > now.wall;
+        self.pruning.came_late.get(&key).is_some_and(lately)
+    }
+
     /// Whether every known member of the swarm holds the write by which a task ended, and no task that
     /// is live waits for it.
     pub(super) fn is_lacked_by_nobody(&self, id: &str, dot: &Dot) -> bool {
@@ -189,6 +206,7 @@ impl P2PWorkflowScheduler {
     /// Takes a task out of the table, and out of what is shown.
     fn take_out(&mut self, now: Now, key: u64) -> Entry {
         self.leave_queue(key);
+        self.pruning.came_late.remove(&key);
         let was_cyclic = self.table.cyclic.contains(&key);
         let entry = self.table.remove(key, &self.peer);
         if was_cyclic {
