@@ -1,7 +1,7 @@
 //! What a call changed, for whoever keeps it: all of one [`Changes`] goes to disk in one
 //! transaction, in the order in which they came, before anything that shows them is answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::record::{Dot, Record};
@@ -33,6 +33,9 @@ pub struct Changes {
     pub conflicts: Vec<Conflict>,
     /// Second runs that were found.
     pub duplicates: Vec<Duplicate>,
+    /// Runs that were found to be second ones before, and count after all. None of them is among those
+    /// above.
+    pub not_lost: Vec<Duplicate>,
 }
 
 impl Changes {
@@ -55,9 +58,10 @@ impl Changes {
             forgotten: _,
             conflicts,
             duplicates,
+            not_lost,
         } = self;
         let lists = [tasks.len(), clock.len(), have.len(), buried.len()];
-        let found = [conflicts.len(), duplicates.len()];
+        let found = [conflicts.len(), duplicates.len(), not_lost.len()];
         lists.iter().chain(&found).any(|len| *len > 0) || actor.is_some() || doubtful.is_some()
     }
 }
@@ -152,8 +156,8 @@ pub struct Kept {
     pub doubtful: bool,
     /// How many conflicts were found.
     pub conflicts: u64,
-    /// How many duplicates were found.
-    pub duplicates: u64,
+    /// The claims whose runs are told of as second ones.
+    pub lost_runs: BTreeSet<Dot>,
     /// The first key that no task has had.
     pub next_key: u64,
 }

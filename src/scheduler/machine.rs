@@ -88,10 +88,9 @@ pub struct P2PWorkflowScheduler {
     pub(super) changes: Changes,
     pub(super) gathered: Gathered,
     pub(super) conflicts: u64,
-    pub(super) duplicates: u64,
-    /// Specs and runs that were found to have lost, so that each counts once however often its
-    /// records come in.
+    /// Specs that were found to have lost, so that each counts once however often its records come in.
     pub(super) lost_specs: BTreeSet<(u64, Hash256)>,
+    /// The claims whose runs are told of as second ones.
     pub(super) lost_runs: BTreeSet<Dot>,
     /// Tasks that became pending after having been blocked, in this call.
     pub(super) unblocked: Vec<u64>,
@@ -154,9 +153,8 @@ impl P2PWorkflowScheduler {
             changes: Changes::default(),
             gathered: Gathered::default(),
             conflicts: kept.conflicts,
-            duplicates: kept.duplicates,
             lost_specs: BTreeSet::new(),
-            lost_runs: BTreeSet::new(),
+            lost_runs: kept.lost_runs,
             unblocked: Vec::new(),
             became_ready: false,
             pruning: Pruning::default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::calls::{Now, PeerUpdated};
-use super::changes::{Conflict, Duplicate};
+use super::changes::{Changes, Conflict, Duplicate};
 use super::clock::{MerkleClock, vector_root};
 use super::limits::{self, MAX_CLOCK_ENTRIES, MAX_COUNTER};
 use super::machine::P2PWorkflowScheduler;
@@ -112,12 +112,10 @@ impl P2PWorkflowScheduler {
             let payload = if wins { None } else { payload.clone() };
             self.note_conflict(key, loser.clone(), payload);
         }
-        if let Some(duplicate) = second_run(winner, loser)
-            && self.lost_runs.insert(duplicate.dot.clone())
-        {
-            self.duplicates += 1;
-            self.changes.duplicates.push(duplicate);
+        if let Some(run) = second_run(winner, loser) {
+            self.note_second_run(run);
         }
+        self.note_run_that_counts(winner);
         if !wins {
             if before.class != Class::Live && is_another_submission(&record, &before) {
                 self.tell_end_again(now, key);
@@ -136,6 +134,28 @@ impl P2PWorkflowScheduler {
         }
         if other_lease {
             self.doubt_own_lease(now, key);
+        }
+    }
+
+    /// Tells of a run as a second one, once.
+    fn note_second_run(&mut self, run: Duplicate) {
+        if self.lost_runs.insert(run.dot.clone()) {
+            let Changes { duplicates, not_lost, .. } = &mut self.changes;
+            if not_lost.extract_if(.., |other| other.dot == run.dot).next().is_none() {
+                duplicates.push(run);
+            }
+        }
+    }
+
+    /// A run whose claim lost a tie may have completed before it heard of the other one. Its record
+    /// stands then, wherever the claim came first, and the other run is the second one.
+    fn note_run_that_counts(&mut self, winner: &Record) {
+        let Some(run) = run_of(winner) else { return };
+        if self.lost_runs.remove(&run.dot) {
+            let Changes { duplicates, not_lost, .. } = &mut self.changes;
+            if duplicates.extract_if(.., |other| other.dot == run.dot).next().is_none() {
+                not_lost.push(run);
+            }
         }
     }
 
@@ -291,19 +311,27 @@ fn is_another_submission(record: &Record, known: &Record) -> bool {
     record.born() != known.born()
 }
 
-/// The run that the loser of a merge stands for, if the winner stands for another of its own.
+/// The run that the loser of a merge stands for, if the winner stands for another of the same attempt,
+/// or both ran to their end.
 fn second_run(winner: &Record, loser: &Record) -> Option<Duplicate> {
     let (won, lost) = (winner.lease.as_ref()?, loser.lease.as_ref()?);
     let both_completed = winner.class == Class::Completed && loser.class == Class::Completed;
-    let claims_crossed =
-        loser.held().is_some() && winner.epoch == loser.epoch && winner.class != Class::Cancelled;
+    let claims_crossed = loser.held().is_some()
+        && winner.epoch_of_claim() == loser.epoch
+        && winner.class != Class::Cancelled;
     if won.dot == lost.dot || !(both_completed || claims_crossed) {
         return None;
     }
+    run_of(loser)
+}
+
+/// The run that a record stands for: the last one of its task.
+fn run_of(record: &Record) -> Option<Duplicate> {
+    let lease = record.lease.as_ref()?;
     Some(Duplicate {
-        task_id: loser.spec.task_id.clone(),
-        peer: lost.holder.clone(),
-        worker: lost.worker.clone(),
-        dot: lost.dot.clone(),
+        task_id: record.spec.task_id.clone(),
+        peer: lease.holder.clone(),
+        worker: lease.worker.clone(),
+        dot: lease.dot.clone(),
     })
 }

@@ -276,7 +276,7 @@ impl P2PWorkflowScheduler {
             return;
         }
         let Some(replication) = &mut self.replication else { return };
-        let to = some_of(replication, &mut self.jitter, self.config.push_fanout, None);
+        let to = some_of(replication, &mut self.jitter, self.config.push_fanout, &[]);
         if to.is_empty() {
             return;
         }
@@ -313,7 +313,12 @@ impl P2PWorkflowScheduler {
             .members
             .push((held.peer.clone(), Some(Heard { at: now.wall, have: Some(have) })));
         let Some(replication) = &mut self.replication else { return Ok(()) };
-        let to = some_of(replication, &mut self.jitter, self.config.push_fanout, Some(from));
+        let to = some_of(
+            replication,
+            &mut self.jitter,
+            self.config.push_fanout,
+            std::slice::from_ref(from),
+        );
         let content = |peer| Outgoing::new(peer, Content::Held(held.clone()));
         replication.outgoing.extend(to.iter().map(content));
         Ok(())

@@ -214,7 +214,7 @@ fn every_field_of_a_record_comes_back() {
         have: [("12D3KooWOther/a".into(), 300), ("never seen/1".into(), 4)].into(),
         tasks: Vec::new(),
         conflicts: 1,
-        duplicates: 1,
+        lost_runs: [dot("p/1", 2)].into(),
         next_key: 4,
         ..Kept::default()
     };
@@ -822,7 +822,7 @@ fn what_lost_against_a_task_is_read_by_its_id() {
     store.commit(&[tasks(vec![again(&first)]), won]).unwrap();
     let run =
         Duplicate { task_id: "t".into(), peer: "p".into(), worker: "w".into(), dot: dot("p/1", 2) };
-    store.commit(&[Changes { duplicates: vec![run], ..Changes::default() }]).unwrap();
+    store.commit(&[Changes { duplicates: vec![run.clone()], ..Changes::default() }]).unwrap();
     let reader = store.reader().unwrap();
     let spec = &lost.record.spec;
     let shown = LostSpec {
@@ -836,4 +836,7 @@ fn what_lost_against_a_task_is_read_by_its_id() {
     assert!(
         reader.conflicts("u").unwrap().is_empty() && reader.duplicates("u").unwrap().is_empty()
     );
+    store.commit(&[Changes { not_lost: vec![run], ..Changes::default() }]).unwrap();
+    assert_eq!(reader.duplicates("t").unwrap(), [], "it counts after all");
+    assert!(store.load().unwrap().lost_runs.is_empty());
 }

@@ -108,6 +108,7 @@ pub(super) fn batch(
     }
     for changes in batch {
         duplicates(&transaction, &changes.duplicates)?;
+        not_lost(&transaction, &changes.not_lost)?;
     }
     transaction.commit()
 }
@@ -292,6 +293,17 @@ fn lost_payload(
         .prepare_cached("SELECT body FROM payloads WHERE task = ?1 AND hash = ?2")?
         .query_row(params![row::integer(conflict.key), hash.to_bytes()], |row| row.get(0))
         .optional()
+}
+
+fn not_lost(transaction: &Transaction<'_>, runs: &[Duplicate]) -> rusqlite::Result<()> {
+    for Duplicate { task_id, dot, .. } in runs {
+        transaction
+            .prepare_cached(
+                "DELETE FROM duplicates WHERE task_id = ?1 AND actor = ?2 AND counter = ?3",
+            )?
+            .execute(params![&**task_id, &*dot.actor, row::integer(dot.counter)])?;
+    }
+    Ok(())
 }
 
 fn duplicates(transaction: &Transaction<'_>, duplicates: &[Duplicate]) -> rusqlite::Result<()> {

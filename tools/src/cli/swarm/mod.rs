@@ -7,6 +7,7 @@ mod peers;
 use std::io::{self, IsTerminal};
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use self::admission::{Block, Trust};
 use self::join::Join;
@@ -79,7 +80,7 @@ impl SwarmCommand {
                 format!("{}\n", answer["line"].as_str().unwrap_or_default())
             }
             "leave" => Card::new("Left the swarm").into_text(),
-            _ => peers::shown(answer),
+            _ => peers::shown(answer, node),
         })
     }
 }
