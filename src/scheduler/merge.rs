@@ -165,18 +165,18 @@ impl P2PWorkflowScheduler {
     pub(super) fn end_to_forget(&self, now: Now, record: &Record) -> Option<u64> {
         self.replication.as_ref()?;
         let id = &record.spec.task_id;
-        let (key, dot) = if let Some(key) = self.table.key_of(id) {
+        let (key, dot, born) = if let Some(key) = self.table.key_of(id) {
             let known = &self.table.entry(key).record;
             let is_over = is_another_submission(record, known)
                 && self.retention_is_over(now, known)
                 && known.order(record) == Ordering::Greater;
-            is_over.then_some((key, &known.dot))?
+            is_over.then_some((key, &known.dot, known.born()))?
         } else {
             let (key, known) = self.table.tombstones.find(id)?;
             let is_over = known.born != *record.born() && known.order(record) == Ordering::Greater;
-            is_over.then_some((key, known.dot()))?
+            is_over.then_some((key, known.dot(), &known.born))?
         };
-        self.is_lacked_by_nobody(id, dot).then_some(key)
+        (self.is_lacked_by_nobody(id, dot) && !self.is_new(born)).then_some(key)
     }
 
     /// Writes anew how a task ended, since it was submitted once more where that is forgotten, or was

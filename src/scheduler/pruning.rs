@@ -127,8 +127,11 @@ impl P2PWorkflowScheduler {
             let keys: Vec<u64> = self.table.tombstones.keys_from(from).take(*left).collect();
             *left -= keys.len();
             for key in &keys {
+                // Its submission must have been seen too: if that comes in again, from a store that was
+                // put back, this peer knows by it that it has forgotten the task.
                 let is_held = |it: &&Tombstone| {
-                    vector.get(&it.dot().actor).is_some_and(|held| *held >= it.dot().counter)
+                    let held = vector.get(&it.dot().actor);
+                    held.is_some_and(|held| *held >= it.dot().counter) && !self.is_new(&it.born)
                 };
                 let gone = self.table.tombstones.get(*key).filter(is_held);
                 if gone.is_some_and(|it| !self.table.is_waited_for(&it.task_id)) {
