@@ -161,6 +161,13 @@ enum McpCommand {
     Instructions(Instructions),
 }
 
+impl Command {
+    /// Whether the process is there for longer than one answer.
+    fn stays(&self) -> bool {
+        matches!(self, Command::Mcp(McpCommand::Start(_)) | Command::Node(NodeCommand::Start))
+    }
+}
+
 /// Runs one command to its exit code.
 ///
 /// `connect` gives a stream to the node; `serve` is the node, with the doors of an MCP server or
@@ -170,7 +177,7 @@ pub async fn run<S: Duplex + 'static>(
     connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<Connection<S>, ConnectError>,
     serve: impl AsyncFnOnce(&GlobalOptions, Option<&Doors>) -> Result<(), ConnectError>,
 ) -> ExitCode {
-    start_logs(cli.options.verbose);
+    start_logs(cli.options.verbose, cli.command.stays());
     let result = execute(cli, connect, serve).await;
     let text = match &result {
         Ok(text) => text,
@@ -306,10 +313,12 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Logs go to stderr. `RUST_LOG` has the last word; libraries only warn without it.
-fn start_logs(verbose: u8) {
+/// Logs go to stderr. `RUST_LOG` has the last word; libraries only warn without it. Who is refused by
+/// a node that is there for one command is no news to whoever typed that.
+fn start_logs(verbose: u8, stays: bool) {
     let level = match verbose {
-        0 => "warn,rmcp=error",
+        0 if stays => "warn,rmcp=error",
+        0 => "warn,rmcp=error,p2p_workflow_scheduler::node::network=error",
         1 => "warn,ipfs_accelerate=info,p2p_workflow_scheduler=info",
         _ => "warn,ipfs_accelerate=debug,p2p_workflow_scheduler=debug",
     };

@@ -7,7 +7,6 @@ mod peers;
 use std::io::{self, IsTerminal};
 
 use clap::Subcommand;
-use serde_json::Value;
 
 use self::admission::{Block, Trust};
 use self::join::Join;
