@@ -96,6 +96,11 @@ pub(super) fn progress_bar(size: Option<u64>) -> ProgressBar {
     bar.with_style(style)
 }
 
+/// One line that opens with `✓`.
+pub(super) fn done(text: &str) -> String {
+    format!("{GOOD}✓{GOOD:#} {}\n", clean(text).replace('\n', "\n  "))
+}
+
 /// A rejection or failure: `✗`, its text, further lines indented.
 pub(super) fn refused(text: &str) -> String {
     format!("{BAD}✗{BAD:#} {}\n", clean(text).replace('\n', "\n  "))
