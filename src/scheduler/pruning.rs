@@ -349,13 +349,13 @@ impl P2PWorkflowScheduler {
     /// it on: a peer that still knows how the task ended before may learn of it from nobody else.
     pub(super) fn take_in_end(&mut self, now: Now, tombstone: Tombstone) {
         let id = tombstone.task_id.clone();
-        let known = self.table.tombstones.find(&id).map(|(key, it)| (key, it.standing.clone()));
-        let (key, before) = if let Some((key, standing)) = known {
-            if tombstone.standing < standing {
+        let known = self.table.tombstones.find(&id).map(|(key, it)| (key, it.clone()));
+        let (key, before) = if let Some((key, known)) = known {
+            if tombstone.standing < known.standing {
                 return;
             }
-            self.count_out(standing.class, &standing.dot);
-            (key, Outlook::from(tombstone.state()))
+            self.count_out(known.standing.class, known.dot());
+            (key, Outlook::from(known.state()))
         } else if let Some(key) = self.table.key_of(&id) {
             let entry = self.table.entry(key);
             // The same, whole, stays for as long as this peer keeps it.

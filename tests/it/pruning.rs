@@ -149,6 +149,39 @@ fn a_dependency_of_which_a_tombstone_is_left_counts_as_it_ended() {
     assert_eq!(other.unwrap_err().code(), "task_exists");
 }
 
+/// A peer on which a task was called off, and of which only a tombstone was left there, learned by
+/// another tombstone that others had completed it. It took that for what it had known before: those
+/// that wait for the task stayed failed there, after nothing, and ran everywhere else.
+#[test]
+fn a_tombstone_that_tells_of_a_better_end_frees_those_that_wait_for_the_task() {
+    let mut net = net(2);
+    net.submit(0, task("first"));
+    net.sync(10 * S);
+    net.cut(0, 1);
+    net.pass(20 * S);
+    let (now, who) = (at(net.now), caller(COMMAND_LINE));
+    let claimed = net.peers[0].scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    net.peers[0].scheduler.mark(now, &who, "first", done(), Some(claimed.fence)).unwrap();
+    let cancel = Mark::Cancelled { error: None };
+    net.peers[1].scheduler.mark(now, &who, "first", cancel, None).unwrap();
+    (0..2).for_each(|p| net.take_out(p, None));
+    net.pass(2 * RETENTION);
+    (0..2).for_each(|p| nudge(&mut net, p));
+    for (p, ended) in ["already_completed", "already_cancelled"].into_iter().enumerate() {
+        let shown = net.peers[p].scheduler.show(at(net.now), "first").unwrap_err();
+        assert_eq!(shown.code(), ended, "only a tombstone is left");
+    }
+    net.submit(1, task_after("last", &["first"]));
+    net.pass(S);
+    assert_eq!(state(&net.peers[1].scheduler, at(net.now), "last"), State::Failed);
+    net.link(0, 1);
+    net.pass(30 * S);
+    for p in 0..2 {
+        let shown = net.peers[p].scheduler.show(at(net.now), "last").unwrap();
+        assert_eq!((shown.state, shown.reason), (State::Pending, None), "at {p}");
+    }
+}
+
 #[test]
 fn a_backup_that_is_put_back_brings_no_task_back_to_life() {
     let mut net = net(3);
