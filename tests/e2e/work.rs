@@ -525,6 +525,22 @@ fn a_tag_that_nobody_knows_is_refused() {
     assert!(run.stderr.contains("code: unknown_tag"), "{run:?}");
 }
 
+/// As when a log's collector was restarted.
+#[test]
+fn a_worker_whose_stderr_nobody_reads_any_more_goes_on() {
+    let home = Home::new();
+    let mut server = home.start();
+    server.submit("a");
+    server.submit("b");
+    let mut command = work(&home, &["--drain"], &["true"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut worker = Process::spawn(command);
+    drop(worker.child().stderr.take());
+    assert_eq!(worker.exit_code(), 0);
+    assert_eq!(server.status()["completed_tasks"], 2);
+    server.close();
+}
+
 /// What a process says on stderr.
 struct Lines {
     lines: std::sync::mpsc::Receiver<String>,

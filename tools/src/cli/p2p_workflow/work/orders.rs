@@ -6,6 +6,8 @@ use p2p_workflow_scheduler::node::process::{Request, Requests};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::report::say;
+
 /// Each goes further than the one before it, and none is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
@@ -50,12 +52,8 @@ impl Orders {
             (Order::EndCommands | Order::KillCommands, _) => Order::KillCommands,
         };
         match next {
-            Order::Finish => {
-                anstream::eprintln!("finishing what runs; Ctrl-C once more ends it");
-            }
-            Order::EndCommands => {
-                anstream::eprintln!("ending what runs; its tasks go back to the queue");
-            }
+            Order::Finish => say("finishing what runs; Ctrl-C once more ends it\n"),
+            Order::EndCommands => say("ending what runs; its tasks go back to the queue\n"),
             Order::Work | Order::KillCommands => {}
         }
         self.give(next);

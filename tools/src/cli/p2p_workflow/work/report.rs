@@ -1,12 +1,18 @@
 //! What came of the tasks: counted, and said on stderr one by one.
 
 use std::fmt;
+use std::io::Write;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::slot::Taken;
 use crate::cli::render::{done, refused};
+
+/// Says something on stderr. Whoever listened there may be gone, which is no reason to stop.
+pub(super) fn say(text: &str) {
+    let _gone = anstream::stderr().write_all(text.as_bytes());
+}
 
 /// How the tasks that were taken ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -50,13 +56,10 @@ impl Tally {
             attempt => format!(" (attempt {attempt})"),
         };
         let line = format!("{}{attempt} {said}", task.id());
-        anstream::eprint!(
-            "{}",
-            match outcome {
-                Outcome::Completed => done(&format!("{line} in {:.1} s", took.as_secs_f64())),
-                _ => refused(&line),
-            }
-        );
+        say(&match outcome {
+            Outcome::Completed => done(&format!("{line} in {:.1} s", took.as_secs_f64())),
+            _ => refused(&line),
+        });
     }
 
     /// Whether no task ended otherwise.
