@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::scheduler::{Message, Now, P2PWorkflowScheduler, Refused, Run};
+use crate::scheduler::{Message, Now, P2PWorkflowScheduler, Refused};
 use crate::swarm::{Answer, Event, Multiaddr, PeerId, Refusal, Why};
 
 use super::CallError;
@@ -34,7 +34,7 @@ impl Joined {
 
     /// Begins a run of the core in the swarm.
     pub(super) fn begin(&self, scheduler: &mut P2PWorkflowScheduler, now: Now) {
-        scheduler.replicate(now, Run { number: now.wall, takes_work: true });
+        scheduler.replicate(now, now.wall);
         for peer in &self.connected {
             scheduler.connected(now, peer);
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::scheduler::{MemberView, P2PWorkflowScheduler};
+use crate::scheduler::{CatchUp, MemberView, P2PWorkflowScheduler};
 use crate::swarm::{
     self, Admission, DialError, Event, Fingerprint, Identity, Invitation, Multiaddr, PeerId,
     PeerInfo, Refusal, StartError, Swarm,
@@ -168,6 +168,15 @@ impl Node {
         let swarm = self.place().swarm().ok_or(PairingError::NotJoined)?;
         let reached = swarm.dial(invitation.peer, invitation.addresses).await;
         Ok((invitation.peer, reached))
+    }
+
+    /// How far this machine is with taking in the tasks of the others, as it is on disk.
+    ///
+    /// # Errors
+    /// [`SwarmError`].
+    pub async fn swarm_catch_up(&self) -> Result<CatchUp, SwarmError> {
+        self.place().swarm().ok_or(PairingError::NotJoined)?;
+        Ok(self.call(|scheduler, _| scheduler.catch_up()).await?)
     }
 
     /// Leaves the swarm. The tasks stay.

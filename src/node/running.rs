@@ -379,6 +379,11 @@ fn log_what_was_lost(changes: &Changes) {
     for Duplicate { task_id, peer, worker, .. } in &changes.duplicates {
         tracing::warn!("task {task_id:?} ran twice: the run of worker {worker} at {peer} lost");
     }
+    for id in &changes.forgotten {
+        tracing::warn!(
+            "task {id:?} ended elsewhere long ago, and is forgotten there: dropped here"
+        );
+    }
     for Duplicate { task_id, peer, worker, .. } in &changes.not_lost {
         tracing::warn!("task {task_id:?}: the run of worker {worker} at {peer} counts after all");
     }

@@ -447,6 +447,9 @@ pub struct Status {
     pub known_peers: u64,
     /// Members that are alive, this peer among them.
     pub alive_peers: u64,
+    /// Whether the others count this peer as one that runs tasks: see
+    /// [`P2PWorkflowScheduler::takes_work`](super::P2PWorkflowScheduler::takes_work).
+    pub takes_work: bool,
     /// Hex.
     pub merkle_root: String,
     /// Whether all connected peers hold the same records.

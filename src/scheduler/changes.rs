@@ -27,6 +27,8 @@ pub struct Changes {
     /// Whether what is kept may be older than what peers have forgotten already: see
     /// [`Kept::doubtful`].
     pub doubtful: Option<bool>,
+    /// Live tasks that are dropped since the others had seen their ends and forgotten them; not kept.
+    pub forgotten: Vec<Arc<str>>,
     /// Specs that lost a merge against another under the same id.
     pub conflicts: Vec<Conflict>,
     /// Second runs that were found.
@@ -53,6 +55,7 @@ impl Changes {
             buried,
             members: _,
             doubtful,
+            forgotten: _,
             conflicts,
             duplicates,
             not_lost,

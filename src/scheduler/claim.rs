@@ -47,6 +47,7 @@ impl P2PWorkflowScheduler {
         caller: &Caller,
         want: &Want,
     ) -> Result<Claimed, NothingReady> {
+        self.asked_for_work(now);
         let key = loop {
             let may_give = !self.is_settling() && !self.is_in_doubt();
             let Some(key) = self.ready.best(want).filter(|_| may_give) else {
@@ -120,7 +121,7 @@ impl P2PWorkflowScheduler {
     }
 
     fn turns(&self, combined: &Hash256, epoch: u64, at_most: usize) -> Vec<Turn> {
-        let turns = self.members.candidates().turns(combined, epoch).take(at_most);
+        let turns = self.owners().turns(combined, epoch).take(at_most);
         turns
             .map(|(peer, distance)| Turn { peer: peer.clone(), distance: distance.hamming })
             .collect()
@@ -141,7 +142,7 @@ impl P2PWorkflowScheduler {
             turns: self.turns(&combined, epoch.into(), MAX_TURNS_SHOWN),
             combined,
             epoch,
-            candidates: self.members.candidates().len() as u64,
+            candidates: self.owners().len() as u64,
             turn: self.config.turn,
             provisional: self.members.is_provisional(),
         })

@@ -20,6 +20,12 @@ pub struct Config {
     ///
     /// Too low: reported peers never get a turn. Too high: tasks wait for peers that are gone.
     pub reported_member_timeout: u64,
+    /// How long after a worker of a peer last asked for a task the peer counts as one that takes
+    /// work.
+    ///
+    /// Too low: with each long task of its only worker a peer leaves the ranking and comes back. Too
+    /// high: tasks wait a turn for machines whose workers are gone.
+    pub works_for: u64,
     /// How long a member may be silent before it is suspect.
     ///
     /// Too low: a slow laptop is suspected all the time. Too high: see `down_after`.
@@ -73,6 +79,7 @@ impl Default for Config {
             turn: 10_000,
             session_grace: 5_000,
             reported_member_timeout: 300_000,
+            works_for: 300_000,
             suspect_after: 5_000,
             down_after: 8_000,
             heartbeat_interval: 1_000,

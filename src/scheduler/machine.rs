@@ -26,6 +26,7 @@ use super::hash::Hash256;
 use super::limits::MAX_COUNTER;
 use super::members::{Heartbeat, Liveness, Members, Presence};
 use super::news::Gathered;
+use super::ownership::Candidates;
 use super::pruning::Pruning;
 use super::ready::Ready;
 use super::record::{Dot, Record};
@@ -81,6 +82,8 @@ pub struct P2PWorkflowScheduler {
     pub(super) ready: Ready,
     /// Workers whose session is attached: their leases do not run out.
     pub(super) attached: BTreeSet<Arc<str>>,
+    /// When a worker of this peer last asked for a task, on the monotonic clock.
+    asked_at: Option<u64>,
     pub(super) jitter: Jitter,
     pub(super) changes: Changes,
     pub(super) gathered: Gathered,
@@ -145,6 +148,7 @@ impl P2PWorkflowScheduler {
             table,
             ready: Ready::default(),
             attached: BTreeSet::new(),
+            asked_at: None,
             jitter,
             changes: Changes::default(),
             gathered: Gathered::default(),
@@ -284,6 +288,29 @@ impl P2PWorkflowScheduler {
             self.changes.members.push((peer.clone(), stays.then_some(heard)));
         }
         self.membership_changed(now, peer, before, was_down);
+    }
+
+    /// Whether this peer is an owner in the eyes of the others: one of its workers asked for a task
+    /// lately. In its own it always may be, so that a worker who asks is given at once what it owns.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        let lately = |at| self.now.monotonic.saturating_sub(at) <= self.config.works_for;
+        self.replication.is_none() || self.asked_at.is_some_and(lately)
+    }
+
+    /// A worker asks for a task. If that is news, the others are told at once.
+    pub(super) fn asked_for_work(&mut self, now: Now) {
+        let is_news = !self.takes_work();
+        self.asked_at = Some(now.monotonic);
+        if is_news {
+            self.members.changed = true;
+            self.beat_at_once(now);
+        }
+    }
+
+    /// Among whom tasks are ranked as all see it.
+    pub(super) fn owners(&self) -> &Candidates {
+        self.members.owners(self.takes_work())
     }
 
     /// A member's liveness, if it is known.

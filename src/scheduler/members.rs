@@ -5,6 +5,10 @@
 //! may have been sent before the connection dropped), by a clock that a tool reported for it (a candidate until a timeout), or as the holder of a lease
 //! that was found on disk or in a merge (suspect from that moment).
 //!
+//! Candidates are the members that are not down and run tasks: a peer says with each heartbeat
+//! whether one of its workers asked for a task lately ([`Config::works_for`]), so that no task waits
+//! a turn for a machine on which nobody works.
+//!
 //! Membership writes nothing: it is this peer's view, and records never depend on it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,6 +115,8 @@ pub(crate) struct Members {
     me: Arc<str>,
     members: BTreeMap<Arc<str>, Member>,
     candidates: Candidates,
+    /// The same without this peer.
+    others: Candidates,
     /// Before this point of the monotonic clock, time alone changes nothing; `u64::MAX` is never.
     /// Heartbeats only lower it; looking at all members is left to [`Members::advance`].
     next: u64,
@@ -126,14 +132,22 @@ impl Members {
     pub(crate) fn new(me: Arc<str>) -> Self {
         let mut candidates = Candidates::default();
         candidates.insert(me.clone());
-        let (members, next) = (BTreeMap::new(), u64::MAX);
+        let (members, others, next) = (BTreeMap::new(), Candidates::default(), u64::MAX);
         let (silent, excluded) = (Vec::new(), BTreeSet::new());
-        Members { me, members, candidates, next, changed: false, silent, excluded }
+        Members { me, members, candidates, others, next, changed: false, silent, excluded }
     }
 
     /// Among whom tasks are ranked: this peer, and the members that are not down and take work.
     pub(crate) fn candidates(&self) -> &Candidates {
         &self.candidates
+    }
+
+    /// The candidates without this peer, if it takes no work and somebody else does.
+    pub(crate) fn owners(&self, takes_work: bool) -> &Candidates {
+        match takes_work || self.others.is_empty() {
+            true => &self.candidates,
+            false => &self.others,
+        }
     }
 
     /// Members, this peer among them.
@@ -351,7 +365,7 @@ impl Members {
     /// that nobody hears of: after the time that a suspect has.
     pub(crate) fn forget(&mut self, peer: &str) {
         if self.members.remove(peer).is_some() {
-            self.candidates.remove(peer);
+            self.leave_candidates(peer);
             self.changed = true;
         }
     }
@@ -457,6 +471,7 @@ impl Members {
             }
             if !member.is_candidate() {
                 self.candidates.remove(peer);
+                self.others.remove(peer);
             }
         }
         self.members.retain(|_, member| !member.is_forgotten());
@@ -494,9 +509,17 @@ impl Members {
         }
         self.next = self.next.min(member.next_change());
         match member.is_candidate() {
-            true => self.candidates.insert(peer.clone()),
-            false => self.candidates.remove(peer),
-        };
+            true => {
+                self.candidates.insert(peer.clone());
+                self.others.insert(peer.clone());
+            }
+            false => self.leave_candidates(peer),
+        }
+    }
+
+    fn leave_candidates(&mut self, peer: &str) {
+        self.candidates.remove(peer);
+        self.others.remove(peer);
     }
 }
 

@@ -13,6 +13,7 @@ use super::push::Pushed;
 use super::record::{Class, Record, Standing};
 use super::rejection::Rejection;
 use super::table::{Entry, Waiting};
+use super::tombstones::Tombstone;
 
 impl P2PWorkflowScheduler {
     /// Takes in a record that a peer pushed, with the texts of its payload and result.
@@ -34,6 +35,9 @@ impl P2PWorkflowScheduler {
         if self.replication.is_some()
             && self.has_forgotten(&record.spec.task_id, record.born(), &record.dot)
         {
+            if record.class != Class::Live {
+                self.take_in_end(now, Tombstone::of(&record));
+            }
             return;
         }
         match self.end_to_forget(now, &record) {
@@ -72,6 +76,7 @@ impl P2PWorkflowScheduler {
         result: Option<Arc<str>>,
     ) {
         let key = self.table.next_key();
+        self.note_if_late(now, key, &record);
         self.keep(key, &record, Some(payload), result);
         self.add(now, key, Entry::new(record, 0));
         self.doubt_own_lease(now, key);
@@ -88,7 +93,7 @@ impl P2PWorkflowScheduler {
         }
     }
 
-    fn merge_known(
+    pub(super) fn merge_known(
         &mut self,
         now: Now,
         key: u64,
@@ -118,6 +123,9 @@ impl P2PWorkflowScheduler {
             return;
         }
         self.keep(key, &record, other_spec.then_some(payload), result);
+        if before.class == Class::Live {
+            self.note_if_late(now, key, &record);
+        }
         let other_lease = before.lease != record.lease;
         if other_spec {
             self.replace_with_other_spec(now, key, record);
@@ -157,18 +165,18 @@ impl P2PWorkflowScheduler {
     pub(super) fn end_to_forget(&self, now: Now, record: &Record) -> Option<u64> {
         self.replication.as_ref()?;
         let id = &record.spec.task_id;
-        let (key, dot) = if let Some(key) = self.table.key_of(id) {
+        let (key, dot, born) = if let Some(key) = self.table.key_of(id) {
             let known = &self.table.entry(key).record;
             let is_over = is_another_submission(record, known)
                 && self.retention_is_over(now, known)
                 && known.order(record) == Ordering::Greater;
-            is_over.then_some((key, &known.dot))?
+            is_over.then_some((key, &known.dot, known.born()))?
         } else {
             let (key, known) = self.table.tombstones.find(id)?;
             let is_over = known.born != *record.born() && known.order(record) == Ordering::Greater;
-            is_over.then_some((key, known.dot()))?
+            is_over.then_some((key, known.dot(), &known.born))?
         };
-        self.is_lacked_by_nobody(id, dot).then_some(key)
+        (self.is_lacked_by_nobody(id, dot) && !self.is_new(born)).then_some(key)
     }
 
     /// Writes anew how a task ended, since it was submitted once more where that is forgotten, or was

@@ -129,8 +129,22 @@ pub struct PullPage {
     /// For an audit: fingerprints of the ids of the tasks that are held, and are not in the page.
     #[serde(default)]
     pub listed: Vec<u64>,
+    /// How much is left of the responder's order behind this page: so many tasks come at most.
+    #[serde(default)]
+    pub remaining: u64,
     /// In the last page: what the requester holds with it.
     pub last: Option<Vectors>,
+}
+
+/// How far a peer is with taking in what the others hold, since it replicates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CatchUp {
+    /// Tasks that pages brought.
+    pub taken: u64,
+    /// Tasks that are still to come from the peer that is asked, at most; 0 while nobody answered.
+    pub remaining: u64,
+    /// Whether all that some peer held is here: one pull reached its end, or none is needed.
+    pub is_done: bool,
 }
 
 /// A peer's two vectors (rule 6).

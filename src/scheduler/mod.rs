@@ -65,8 +65,8 @@ pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
 pub use machine::{Jitter, P2PWorkflowScheduler};
 pub use members::{Heartbeat, Liveness, MemberView, Presence};
 pub use messages::{
-    Beats, Content, Cursor, Held, Message, Outgoing, PullId, PullPage, PullRequest, Roots, Text,
-    VERSION, Vectors,
+    Beats, CatchUp, Content, Cursor, Held, Message, Outgoing, PullId, PullPage, PullRequest, Roots,
+    Text, VERSION, Vectors,
 };
 pub use news::News;
 pub use ownership::{
@@ -76,6 +76,5 @@ pub use ownership::{
 pub use record::{Body, Class, Dot, Lease, More, Outcome, Phase, Record, Rest, Spec, Standing};
 pub use refused::Refused;
 pub use rejection::Rejection;
-pub use replication::Run;
 pub use tags::{ParseTagError, TagSet, WorkflowTag};
 pub use tombstones::Tombstone;

@@ -28,7 +28,7 @@ use super::limits::MAX_HELD_COUNTERS;
 use super::machine::{P2PWorkflowScheduler, STEP};
 use super::messages::{Content, Held, Outgoing};
 use super::push::some_of;
-use super::record::{Dot, Record};
+use super::record::{Dot, Record, Standing};
 use super::refused::{Refused, is_name};
 use super::table::{Entry, Outlook};
 use super::tombstones::Tombstone;
@@ -51,6 +51,9 @@ pub(super) struct Pruning {
     sweeps: u64,
     /// What was told last of this peer's vector: its root, and in which sweep.
     told: Option<(Hash256, u64)>,
+    /// Tasks that came in with an end that seems long past, and when: whose clock that was may be
+    /// wrong, and nobody has read the result yet.
+    came_late: BTreeMap<u64, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +100,7 @@ impl P2PWorkflowScheduler {
         for key in &keys {
             let record = &self.table.entry(*key).record;
             if self.retention_is_over(now, record)
+                && !self.came_lately(now, *key)
                 && !self.table.is_waited_for(&record.spec.task_id)
             {
                 self.strip(now, *key);
@@ -123,8 +127,11 @@ impl P2PWorkflowScheduler {
             let keys: Vec<u64> = self.table.tombstones.keys_from(from).take(*left).collect();
             *left -= keys.len();
             for key in &keys {
+                // Its submission must have been seen too: if that comes in again, from a store that was
+                // put back, this peer knows by it that it has forgotten the task.
                 let is_held = |it: &&Tombstone| {
-                    vector.get(&it.dot().actor).is_some_and(|held| *held >= it.dot().counter)
+                    let held = vector.get(&it.dot().actor);
+                    held.is_some_and(|held| *held >= it.dot().counter) && !self.is_new(&it.born)
                 };
                 let gone = self.table.tombstones.get(*key).filter(is_held);
                 if gone.is_some_and(|it| !self.table.is_waited_for(&it.task_id)) {
@@ -145,6 +152,19 @@ impl P2PWorkflowScheduler {
         record.ended_at().is_some_and(over)
     }
 
+    /// A record came in that is kept from now on. If it ended too long ago, it is kept as if it had
+    /// ended now, in this run.
+    pub(super) fn note_if_late(&mut self, now: Now, key: u64, record: &Record) {
+        if self.retention_is_over(now, record) {
+            self.pruning.came_late.insert(key, now.wall);
+        }
+    }
+
+    fn came_lately(&self, now: Now, key: u64) -> bool {
+        let lately = |at: &u64| at.saturating_add(self.config.retention) > now.wall;
+        self.pruning.came_late.get(&key).is_some_and(lately)
+    }
+
     /// Whether every known member of the swarm holds the write by which a task ended, and no task that
     /// is live waits for it.
     pub(super) fn is_lacked_by_nobody(&self, id: &str, dot: &Dot) -> bool {
@@ -157,7 +177,7 @@ impl P2PWorkflowScheduler {
 
     /// Whether a task that comes in is one that this peer has forgotten: it has seen how the task was
     /// submitted, and does not hold it. So it does not take the task in again, whoever brought it back
-    /// to life, and tells that peer with the next audit.
+    /// to life, and tells that peer with the next audit; how it ended it takes in ([`Self::take_in_end`]).
     pub(super) fn has_forgotten(&self, id: &str, born: &Dot, dot: &Dot) -> bool {
         let is_known = self.table.key_of(id).is_some() || self.table.tombstones.find(id).is_some();
         !is_known && born != dot && !self.is_new(born)
@@ -189,6 +209,7 @@ impl P2PWorkflowScheduler {
     /// Takes a task out of the table, and out of what is shown.
     fn take_out(&mut self, now: Now, key: u64) -> Entry {
         self.leave_queue(key);
+        self.pruning.came_late.remove(&key);
         let was_cyclic = self.table.cyclic.contains(&key);
         let entry = self.table.remove(key, &self.peer);
         if was_cyclic {
@@ -320,22 +341,31 @@ impl P2PWorkflowScheduler {
             return;
         }
         self.follow_vector(tombstone.dot());
-        if self.has_forgotten(&tombstone.task_id, &tombstone.born, tombstone.dot()) {
-            return;
-        }
+        self.take_in_end(now, tombstone);
+    }
+
+    /// Takes in how a task ended, by a write that was not seen yet; also of a task that is forgotten
+    /// here. That does not bring it back to life, and whoever says to have seen the write has to pass
+    /// it on: a peer that still knows how the task ended before may learn of it from nobody else.
+    pub(super) fn take_in_end(&mut self, now: Now, tombstone: Tombstone) {
         let id = tombstone.task_id.clone();
-        let known = self.table.tombstones.find(&id).map(|(key, it)| (key, it.standing.clone()));
-        let (key, before) = if let Some((key, standing)) = known {
-            if tombstone.standing < standing {
+        let known = self.table.tombstones.find(&id).map(|(key, it)| (key, it.clone()));
+        let (key, before) = if let Some((key, known)) = known {
+            if tombstone.standing < known.standing {
                 return;
             }
-            self.count_out(standing.class, &standing.dot);
-            (key, Outlook::from(tombstone.state()))
+            self.count_out(known.standing.class, known.dot());
+            (key, Outlook::from(known.state()))
         } else if let Some(key) = self.table.key_of(&id) {
             let entry = self.table.entry(key);
             // The same, whole, stays for as long as this peer keeps it.
             if tombstone.order(&entry.record).is_le() {
                 return;
+            }
+            let Standing { rev, dot, .. } = tombstone.standing.clone();
+            let again = Record { rev, dot, ..entry.record.clone() };
+            if again.standing() == tombstone.standing {
+                return self.merge_known(now, key, again, None, None);
             }
             let before = Outlook::from(entry.state);
             let record = self.take_out(now, key).record;

@@ -143,7 +143,7 @@ impl P2PWorkflowScheduler {
     }
 
     fn take_page(&mut self, now: Now, from: &Arc<str>, page: PullPage) -> Result<(), Refused> {
-        let PullPage { after, cursor, records, tombstones, listed, last, .. } = page;
+        let PullPage { after, cursor, records, tombstones, listed, remaining, last, .. } = page;
         if after.is_some_and(|after| after.run != cursor.run) {
             // The peer started again and numbers its changes anew.
             if let Some(replication) = &mut self.replication {
@@ -164,9 +164,12 @@ impl P2PWorkflowScheduler {
             self.check_members(&last.members)?;
         }
         self.follow_audit(&records, &tombstones, &listed);
+        let count = records.len() as u64;
         self.take_in_page(now, records)?;
         tombstones.into_iter().for_each(|tombstone| self.take_in_tombstone(now, tombstone));
         let Some(replication) = &mut self.replication else { return Ok(()) };
+        replication.catch_up.taken += count;
+        replication.catch_up.remaining = remaining;
         if !replication.cursors.contains_key(from) && replication.cursors.len() >= MAX_CLOCK_ENTRIES
         {
             // Whoever it is begins at the first change again.
@@ -209,7 +212,10 @@ impl P2PWorkflowScheduler {
                 self.vector_rose(&Dot { actor: actor.clone(), counter: *counter });
             }
         }
-        let pull = self.replication.as_mut().and_then(|replication| replication.pull.take());
+        let pull = self.replication.as_mut().and_then(|replication| {
+            replication.catch_up.is_done = true;
+            replication.pull.take()
+        });
         if pull.as_ref().is_some_and(|pull| pull.listed.is_some() || self.is_first(pull)) {
             self.learn_members(now, last.members);
         }
@@ -286,6 +292,7 @@ impl P2PWorkflowScheduler {
             records: Vec::new(),
             tombstones: Vec::new(),
             listed: Vec::new(),
+            remaining: 0,
             last: None,
         };
         let mut sources = Vec::new();
@@ -299,6 +306,7 @@ impl P2PWorkflowScheduler {
                 members.map(|it| (it.clone(), self.members.heard_at(it).unwrap_or(0))).collect();
             page.last = Some(Vectors { have: self.have.clone(), clock, members });
         }
+        page.remaining = replication.order.last().saturating_sub(page.cursor.number);
         let outgoing = Outgoing { sources, ..Outgoing::new(from, Content::PullPage(page)) };
         if let Some(replication) = &mut self.replication {
             replication.outgoing.push(outgoing);

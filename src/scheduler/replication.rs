@@ -48,21 +48,11 @@ use super::gaps::Gaps;
 use super::limits::{MAX_BEATS, MAX_CLOCK_ENTRIES, MAX_FOREIGN_COUNTER};
 use super::machine::P2PWorkflowScheduler;
 use super::members::{Heartbeat, Presence};
-use super::messages::{Beats, Content, Cursor, Message, Outgoing, Roots, VERSION};
+use super::messages::{Beats, CatchUp, Content, Cursor, Message, Outgoing, Roots, VERSION};
 use super::pull::Pull;
 use super::push::{Fresh, Pushed, push_fresh, some_of};
 use super::record::{Class, Dot};
 use super::refused::{Refused, is_name};
-
-/// One life of this process as its peers see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// A number that no earlier run of this peer had, a larger one where that can be: the
-    /// milliseconds since the Unix epoch at its start will do.
-    pub number: u64,
-    /// Whether this peer runs tasks. One that does not is never an owner.
-    pub takes_work: bool,
-}
 
 /// What is known of a connected peer.
 #[derive(Debug, Default)]
@@ -99,7 +89,6 @@ impl Remote {
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct Replication {
-    run: Run,
     /// Names this run where a place in the order of its changes is named: drawn at random as well,
     /// so that a clock that was put back cannot make two runs alike.
     pub(super) nonce: u64,
@@ -111,6 +100,7 @@ pub(super) struct Replication {
     left: bool,
     pub(super) next_pull: u64,
     pub(super) connected: BTreeMap<Arc<str>, Remote>,
+    pub(super) catch_up: CatchUp,
     /// Up to where the changes of peers were followed, also of peers that are not connected now.
     pub(super) cursors: BTreeMap<Arc<str>, Cursor>,
     pub(super) pull: Option<Pull>,
@@ -141,21 +131,23 @@ impl Replication {
 }
 
 impl P2PWorkflowScheduler {
-    /// Begins to replicate. Called once in a run, before the first connection.
-    pub fn replicate(&mut self, now: Now, run: Run) {
-        let nonce = run.number ^ (self.jitter)();
+    /// Begins to replicate, in a run whose number no earlier one of this peer had, a larger one where
+    /// that can be: the milliseconds since the Unix epoch will do. Called once in a run, before the
+    /// first connection.
+    pub fn replicate(&mut self, now: Now, run: u64) {
+        let nonce = run ^ (self.jitter)();
         let mut keys: Vec<u64> = self.table.keys_after(None).collect();
         keys.extend(self.table.tombstones.keys_from(0));
         keys.sort_unstable();
         self.replication = Some(Box::new(Replication {
-            run,
             nonce,
-            incarnation: run.number,
+            incarnation: run,
             beats: 0,
             next_beat: now.monotonic,
             left: false,
             next_pull: now.monotonic,
             connected: BTreeMap::new(),
+            catch_up: CatchUp::default(),
             cursors: BTreeMap::new(),
             pull: None,
             pulls: 0,
@@ -358,6 +350,16 @@ impl P2PWorkflowScheduler {
         Roots { have: vector_root(&self.have), clock: self.clock.head(), records }
     }
 
+    /// How far this peer is with taking in what the others hold; nothing is said outside of a swarm.
+    #[must_use]
+    pub fn catch_up(&self) -> CatchUp {
+        let Some(replication) = &self.replication else { return CatchUp::default() };
+        let roots = Some(self.roots());
+        let mut remotes = replication.connected.values();
+        let is_done = replication.catch_up.is_done || remotes.any(|remote| remote.roots == roots);
+        CatchUp { is_done, ..replication.catch_up }
+    }
+
     /// Whether all connected peers said that they hold what this one does.
     pub(super) fn in_sync(&self) -> bool {
         let Some(replication) = self.replication.as_ref() else { return true };
@@ -401,15 +403,22 @@ impl P2PWorkflowScheduler {
         self.advance_pull(now);
     }
 
+    /// The next heartbeat waits for nothing: it has news.
+    pub(super) fn beat_at_once(&mut self, now: Now) {
+        if let Some(replication) = &mut self.replication {
+            replication.next_beat = now.monotonic;
+        }
+    }
+
     fn send_beats(&mut self, now: Now) {
-        let roots = self.roots();
+        let (roots, takes_work) = (self.roots(), self.takes_work());
         let Some(replication) = &mut self.replication else { return };
         replication.beats += 1;
         replication.next_beat = now.monotonic.saturating_add(self.config.heartbeat_interval);
         let own = Heartbeat {
             incarnation: replication.incarnation,
             counter: replication.beats,
-            presence: match replication.run.takes_work {
+            presence: match takes_work {
                 _ if replication.left => Presence::Left,
                 true => Presence::Works,
                 false => Presence::Watches,

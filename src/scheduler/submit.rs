@@ -163,13 +163,12 @@ impl P2PWorkflowScheduler {
 
     /// The peer whose turn is first for the task's next claim, or for the one that it is under.
     pub(super) fn owner_of(&self, entry: &Entry) -> Arc<str> {
-        let candidates = self.members.candidates();
-        if candidates.len() == 1 {
+        if self.members.candidates().len() == 1 {
             return self.peer.clone();
         }
         let record = &entry.record;
         let epoch = self.epoch_of_turns(entry);
-        let owner = candidates.owner(&record.combined_hash(), u64::from(epoch));
+        let owner = self.owners().owner(&record.combined_hash(), u64::from(epoch));
         owner.map_or_else(|| self.peer.clone(), |(peer, _)| peer.clone())
     }
 }

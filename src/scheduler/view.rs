@@ -24,6 +24,7 @@ impl P2PWorkflowScheduler {
             queue_size: self.ready.len(),
             known_peers: self.members.known(),
             alive_peers: self.members.alive(now),
+            takes_work: self.takes_work(),
             merkle_root: self.clock.merkle_root(),
             in_sync: self.in_sync(),
             conflicts: self.conflicts,

@@ -28,3 +28,4 @@ mod store_failure;
 mod swarm;
 mod takeover;
 mod usage;
+mod work;

@@ -14,11 +14,14 @@ fn done(run: &Run) -> Value {
 }
 
 /// Makes a swarm at one, and lets the other join.
-fn pair(one: &Home, other: &Home) {
+fn pair(one: &Home, other: &Home) -> Value {
     done(&swarm(one, &["init", "--json"]));
     let line = swarm(one, &["invite"]).stdout;
     let joined = done(&swarm(other, &["join", line.trim(), "--json"]));
     assert_eq!(joined["reached"], true, "{joined}");
+    // It returns when all tasks are there.
+    assert_eq!(joined["caught_up"], true, "{joined}");
+    joined
 }
 
 fn in_sync(homes: &[&Home]) {
@@ -36,7 +39,7 @@ fn what_one_machine_hands_in_another_takes_and_completes() {
     let (mut here, mut there) = (one.start(), other.start());
     // What was there before is shared as well.
     here.submit("before");
-    pair(&one, &other);
+    assert_eq!(pair(&one, &other)["tasks_taken"], 1);
     let mut with_payload = task("after");
     with_payload["payload"] = json!({"text": "to the letter", "number": 1.5});
     here.call("p2p_submit_task", &with_payload);

@@ -149,6 +149,39 @@ fn a_dependency_of_which_a_tombstone_is_left_counts_as_it_ended() {
     assert_eq!(other.unwrap_err().code(), "task_exists");
 }
 
+/// A peer on which a task was called off, and of which only a tombstone was left there, learned by
+/// another tombstone that others had completed it. It took that for what it had known before: those
+/// that wait for the task stayed failed there, after nothing, and ran everywhere else.
+#[test]
+fn a_tombstone_that_tells_of_a_better_end_frees_those_that_wait_for_the_task() {
+    let mut net = net(2);
+    net.submit(0, task("first"));
+    net.sync(10 * S);
+    net.cut(0, 1);
+    net.pass(20 * S);
+    let (now, who) = (at(net.now), caller(COMMAND_LINE));
+    let claimed = net.peers[0].scheduler.claim(now, &who, &timed(60 * S)).unwrap();
+    net.peers[0].scheduler.mark(now, &who, "first", done(), Some(claimed.fence)).unwrap();
+    let cancel = Mark::Cancelled { error: None };
+    net.peers[1].scheduler.mark(now, &who, "first", cancel, None).unwrap();
+    (0..2).for_each(|p| net.take_out(p, None));
+    net.pass(2 * RETENTION);
+    (0..2).for_each(|p| nudge(&mut net, p));
+    for (p, ended) in ["already_completed", "already_cancelled"].into_iter().enumerate() {
+        let shown = net.peers[p].scheduler.show(at(net.now), "first").unwrap_err();
+        assert_eq!(shown.code(), ended, "only a tombstone is left");
+    }
+    net.submit(1, task_after("last", &["first"]));
+    net.pass(S);
+    assert_eq!(state(&net.peers[1].scheduler, at(net.now), "last"), State::Failed);
+    net.link(0, 1);
+    net.pass(30 * S);
+    for p in 0..2 {
+        let shown = net.peers[p].scheduler.show(at(net.now), "last").unwrap();
+        assert_eq!((shown.state, shown.reason), (State::Pending, None), "at {p}");
+    }
+}
+
 #[test]
 fn a_backup_that_is_put_back_brings_no_task_back_to_life() {
     let mut net = net(3);
@@ -296,6 +329,60 @@ fn an_id_that_is_used_again_is_answered_by_a_peer_that_keeps_its_last_end() {
     net.pass(1_000 * S);
     assert!(remembers(&mut net, 1, "t"));
     net.sync(10 * S);
+}
+
+/// An id was used again where its last end was forgotten. A peer that still knew wrote that end anew;
+/// another took the word of one that had forgotten the task, and so never heard of the write.
+#[test]
+fn an_end_that_is_told_again_comes_by_way_of_those_that_have_forgotten_it() {
+    let mut net = Net::new(0, 5);
+    net.config.forget_member_after = 1_000_000 * S;
+    for retention in [RETENTION, RETENTION, 100_000 * S, 100_000 * S] {
+        net.config.retention = retention;
+        net.add_peer();
+    }
+    net.link_all();
+    net.pass(5 * S);
+    net.submit(0, task("t"));
+    run(&mut net, "t");
+    net.pass(2 * RETENTION);
+    while (0..2).any(|p| remembers(&mut net, p, "t")) {
+        net.pass(S);
+    }
+    for (a, b) in [(0, 1), (0, 3), (2, 3)] {
+        net.cut(a, b);
+    }
+    net.pass(S);
+    net.submit(0, task("t"));
+    net.sync(60 * S);
+    let dot = |p: usize| net.peers[p].disk.records()["t"].dot.clone();
+    assert!(dot(2).actor.starts_with(&*name(2)), "it is told again: {:?}", dot(2));
+    assert_eq!(dot(3), dot(2));
+}
+
+/// A board without a clock of its own did tasks in the year 1970. Its peers took the results in, and
+/// had thrown them away before anybody read them.
+#[test]
+fn an_end_that_comes_in_late_is_kept_whole_for_its_retention_from_then_on() {
+    let mut net = Net::new(0, 5);
+    net.config.forget_member_after = 1_000_000 * S;
+    for retention in [100_000 * S, RETENTION] {
+        net.config.retention = retention;
+        net.add_peer();
+    }
+    net.link_all();
+    net.submit(0, task("t"));
+    net.sync(20 * S);
+    net.cut(0, 1);
+    run_at(&mut net, 0, "t");
+    net.pass(3 * RETENTION);
+    net.link(0, 1);
+    net.sync(20 * S);
+    net.pass(RETENTION / 2);
+    assert_eq!(state(&net.peers[1].scheduler, at(net.now), "t"), State::Completed);
+    net.pass(RETENTION);
+    assert!(net.peers[1].scheduler.show(at(net.now), "t").is_err(), "a tombstone is left");
+    assert_eq!(state(&net.peers[0].scheduler, at(net.now), "t"), State::Completed);
 }
 
 /// A store was put back and nobody said so. What it did before it met its peers got names that they
@@ -470,7 +557,7 @@ fn what_two_restored_stores_bring_back_to_life_spreads_no_further() {
         net.take_out(p, None);
     }
     net.link_all();
-    net.sync(60 * S);
+    net.sync(300 * S);
     for p in 0..3 {
         let shown = net.peers[p].scheduler.show(at(net.now), "t").unwrap_err();
         assert_eq!(shown.code(), "task_not_found", "at {p}");

@@ -143,7 +143,7 @@ impl Net {
         let actor = format!("{peer}/1");
         let mut scheduler = disk.restore_as(peer, &actor, self.config, at(self.now), jitter);
         let number = at(self.now).wall - self.put_back;
-        scheduler.replicate(at(self.now), Run { number, takes_work: true });
+        scheduler.replicate(at(self.now), number);
         scheduler
     }
 
@@ -813,6 +813,7 @@ fn an_old_page_changes_nothing() {
         records: Vec::new(),
         tombstones: Vec::new(),
         listed: Vec::new(),
+        remaining: 0,
         last: Some(Vectors {
             have: BTreeMap::from([("nobody/1".into(), 5)]),
             clock: BTreeMap::new(),
@@ -926,11 +927,57 @@ fn what_a_later_version_adds_to_a_record_is_kept_and_passed_on() {
     assert_eq!((&*claimed.task.task_id, kept), ("t", &more), "and goes on with it");
 }
 
+/// A node stayed on a machine where no agent worked. It owned every other task, each of which waited
+/// there for its turn to pass.
+#[test]
+fn a_peer_owns_tasks_while_its_workers_ask_for_some() {
+    let mut net = Net::new(2, 4);
+    net.link(0, 1);
+    net.pass(5 * S);
+    let ask = |net: &mut Net, p: usize| {
+        let (now, who) = (at(net.now), caller(COMMAND_LINE));
+        let given = net.peers[p].scheduler.claim(now, &who, &timed(600 * S));
+        net.take_out(p, None);
+        given.map(|claimed| claimed.ownership.reason)
+    };
+    assert!(ask(&mut net, 1).is_err(), "nothing is there yet");
+    net.pass(2 * S);
+    let owners = |net: &Net, id: &str| {
+        let why = |p: usize| net.peers[p].scheduler.why(at(net.now), id).unwrap();
+        [0, 1].map(|p| why(p).turns.into_iter().map(|turn| turn.peer).collect::<Vec<_>>())
+    };
+    for n in 0..10 {
+        let id = format!("t{n}");
+        net.submit(0, task(&id));
+        net.sync(5 * S);
+        assert_eq!(owners(&net, &id), [vec![name(1)], vec![name(1)]], "{id}");
+        assert_eq!(ask(&mut net, 1), Ok(Reason::Owned), "without a turn to wait for");
+    }
+    net.sync(5 * S);
+    // Who asks is counted at once, also by the others.
+    assert!(ask(&mut net, 0).is_err(), "all are taken");
+    net.pass(S / 2);
+    net.submit(0, task("both"));
+    net.sync(5 * S);
+    let [here, there] = owners(&net, "both");
+    assert_eq!(here, there);
+    assert_eq!(here.len(), 2);
+    // Long after its last question it is as at first.
+    for _ in 0..8 {
+        drop(ask(&mut net, 1));
+        let quarter = net.config.works_for / 4;
+        net.pass(quarter);
+    }
+    net.submit(1, task("last"));
+    net.sync(5 * S);
+    assert_eq!(owners(&net, "last"), [vec![name(1)], vec![name(1)]]);
+}
+
 /// Peers that know of each other and hold nothing, all connected.
 fn met<const N: usize>() -> [P2PWorkflowScheduler; N] {
     let mut peers: [_; N] = std::array::from_fn(|n| {
         let mut peer = scheduler(&name(n));
-        peer.replicate(at(0), Run { number: 1, takes_work: true });
+        peer.replicate(at(0), 1);
         peer
     });
     for (n, peer) in peers.iter_mut().enumerate() {

@@ -9,17 +9,26 @@
 //!                      ├─ people    they submit, cancel, requeue
 //!                      ├─ faults    what goes wrong, and how it comes right again
 //!                      ├─ oracle    says when a promise is broken
+//!                      │    ├─ asked     what a node may write, and why
+//!                      │    ├─ leases    when a lease may end
+//!                      │    └─ derived   where tasks stand, worked out another way
 //!                      └─ trace     what happened, and one hash over all of it
 //! ```
 //!
 //! Everything that chance decides comes from one seed, and everything is kept in order, so the same
 //! seed makes the same history, message by message. First things go wrong for a while; then
 //! everything heals, and within bounds all tasks must be done and all peers hold the same.
+//!
+//! That the simulator sees is shown by `tests/sim/rules/run`: it takes the protocol's rules away, one
+//! at a time, and for each of them some seed must fail.
 
+mod asked;
 mod clock;
+mod derived;
 mod disk;
 mod events;
 mod faults;
+mod leases;
 mod network;
 mod node;
 mod oracle;

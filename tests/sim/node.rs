@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use p2p_workflow_scheduler::P2PWorkflowScheduler;
 use p2p_workflow_scheduler::scheduler::{
-    Burial, Changes, Config, Dot, Jitter, Message, Now, Outgoing, Record, Refused, Run, TaskChange,
+    Burial, Changes, Config, Dot, Jitter, Message, Now, Outgoing, Record, Refused, TaskChange,
 };
 
+use super::asked::Asked;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::events::Event;
+use super::leases::Leases;
 use super::oracle::is_redotted;
 use super::random::Random;
 use super::trace::{About, What};
@@ -63,6 +65,8 @@ pub(crate) struct Node {
     committing: usize,
     /// For when the core's deadline is planned.
     wake: Option<u64>,
+    /// What the oracle knows of the leases that it gave out.
+    pub(crate) leases: Leases,
     /// Whether the disk refuses writes.
     pub(crate) failing: bool,
 }
@@ -126,13 +130,24 @@ impl Peer {
         self.node.as_ref().is_none_or(|node| node.queue.is_empty())
     }
 
+    /// Whether the node doubts what it holds, and has others to ask.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let mut queue = self.node.iter().flat_map(|node| node.queue.iter().rev());
+        let doubtful = queue.find_map(|batch| batch.changes.doubtful);
+        doubtful.unwrap_or(self.disk.doubtful)
+    }
+
+    fn leases_on_disk(&self, now: Now, config: Config) -> Leases {
+        Leases::taken_up(&self.name, &self.disk, now.monotonic, config.session_grace)
+    }
+
     fn core_from_disk(&mut self, now: Now, config: Config) -> P2PWorkflowScheduler {
         self.actor = self.disk.actor.clone();
         let mut random = self.random.split();
         let jitter: Jitter = Box::new(move || random.next());
         let (name, actor, kept) = (&self.name, &self.disk.actor, self.disk.load());
         let mut core = P2PWorkflowScheduler::restore(name, actor, config, jitter, now, kept);
-        core.replicate(now, Run { number: now.wall, takes_work: true });
+        core.replicate(now, now.wall);
         core
     }
 }
@@ -147,9 +162,12 @@ impl World {
         let peer = &mut self.peers[p];
         peer.life += 1;
         (peer.clock.started, peer.clock.stood) = (self.now, 0);
-        let core = peer.core_from_disk(peer.clock.at(self.now), self.profile.config);
+        let (now, config) = (peer.clock.at(self.now), self.profile.config);
+        let core = peer.core_from_disk(now, config);
+        let leases = peer.leases_on_disk(now, config);
         let queue = VecDeque::new();
-        peer.node = Some(Node { core, queue, committing: 0, wake: None, failing: false });
+        let (wake, failing) = (None, false);
+        peer.node = Some(Node { core, queue, committing: 0, wake, leases, failing });
         let actor = peer.disk.actor.clone();
         self.note(p, What::Started { actor });
         self.oracle.taken_up(p, &self.peers[p].disk);
@@ -200,6 +218,7 @@ impl World {
     pub(crate) fn receive(&mut self, from: usize, p: usize, message: Message) {
         let from = self.peers[from].name.clone();
         self.call(p, |world, core, now| {
+            world.asked.push(Asked::Receive);
             match core.receive(now, &from, message) {
                 Ok(()) => {}
                 // Its store was put back, and it learns of it.
@@ -231,6 +250,7 @@ impl World {
 
     /// The driver's duty after each call.
     fn settle(&mut self, p: usize, answers: Vec<Answer>) {
+        let asked = std::mem::take(&mut self.asked);
         let Some(node) = &mut self.peers[p].node else { return };
         let changes = node.core.take_changes();
         let mut outgoing = node.core.take_outgoing();
@@ -240,7 +260,7 @@ impl World {
         for answer in &answers {
             self.check_answer(p, answer, &changes);
         }
-        self.follow(p, &changes);
+        self.follow(p, &asked, &changes);
         at_once.into_iter().for_each(|outgoing| self.send(p, outgoing));
         self.hand_over(p, Batch { changes, outgoing, answers });
         self.plan_wake(p);
@@ -252,7 +272,7 @@ impl World {
     }
 
     /// Follows what a node has in memory.
-    fn follow(&mut self, p: usize, changes: &Changes) {
+    fn follow(&mut self, p: usize, asked: &[Asked], changes: &Changes) {
         for TaskChange { record, .. } in &changes.tasks {
             self.note_record(p, record, What::Changed);
             let renamed = self.peers[p].record(&record.spec.task_id).and_then(|before| {
@@ -265,11 +285,16 @@ impl World {
             }
         }
         if let Some(actor) = &changes.actor {
+            if self.peers[p].other_lives == 0 {
+                let what = format!("p{p} takes a new actor, though its store was never put back");
+                self.oracle.broken(About::peer(p), what);
+            }
             self.peers[p].actor = actor.clone();
             self.doubtful.remove(&p);
             self.summary.count("actors taken", 1);
         }
         self.check_doubt(p, changes);
+        self.check_asked(p, asked, changes);
         self.oracle.changed(p, &self.peers[p].disk, changes);
     }
 
@@ -410,12 +435,14 @@ impl World {
         let mut core = peer.core_from_disk(now, self.profile.config);
         for worker in peer.workers.iter().filter(|worker| worker.attached) {
             core.attach(now, &worker.name, Some(&worker.known()));
+            self.asked.push(Asked::Attach(worker.name.clone()));
         }
+        let leases = peer.leases_on_disk(now, self.profile.config);
         for other in self.network.believed(p) {
             core.connected(now, &self.peers[other].name);
         }
         let Some(node) = &mut self.peers[p].node else { return };
-        node.core = core;
+        (node.core, node.leases) = (core, leases);
         self.oracle.taken_up(p, &self.peers[p].disk);
         self.settle(p, Vec::new());
     }

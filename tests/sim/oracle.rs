@@ -7,18 +7,21 @@
 //! * a caller is told only what is on the disk of the node that tells it;
 //! * a lease's fence is greater than all fences of the task that the node knows of;
 //! * a report is accepted for the caller's own lease only, and a lease in force is not denied;
-//! * a lease in force that loses against another of its epoch is reported as a second run.
+//! * a lease in force that loses against another of its epoch is reported as a second run;
+//! * a node writes only what somebody asked it for (see `asked`), and takes a new actor only where its
+//!   store was put back.
 //!
 //! At the end, after the heal (see [`World::calm`]): all disks hold the same records and texts, none
-//! is behind what callers were told, every acknowledged spec is there or among the conflicts, and
-//! every acknowledged completion is the recorded one or reported as a second run. What no disk holds
-//! any more, because the last one that held it was put back or left, may be lost.
+//! is behind what callers were told, all nodes show tasks where the records say that they stand, each
+//! whose store was put back has found out, every acknowledged spec is there or among the conflicts,
+//! and every acknowledged completion is the recorded one or reported as a second run. What no disk
+//! holds any more, because the last one that held it was put back or left, may be lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::scheduler::{
-    Body, Changes, Class, Dot, Hash256, Record, Rejection, Standing, State, Text,
+    Body, Changes, Class, Dot, Hash256, Record, Rejection, Rest, Standing, State, Text,
 };
 
 use super::disk::Disk;
@@ -216,6 +219,10 @@ pub(crate) fn is_redotted(old: &Record, new: &Record) -> bool {
     if let (Some(lease), Some(new)) = (&mut renamed.lease, &new.lease) {
         Arc::make_mut(lease).dot = new.dot.clone();
     }
+    // The write of its submission has another name as well, if it was among those.
+    if let (Some(rest), Some(Rest { born: None, .. })) = (&mut renamed.rest, new.rest.as_deref()) {
+        Arc::make_mut(rest).born = None;
+    }
     renamed == *new
 }
 
@@ -362,6 +369,11 @@ impl World {
         for p in &living {
             self.check_like_first(living[0], *p);
             self.check_texts(*p);
+            self.check_derived(*p);
+        }
+        if let Some(p) = self.doubtful.first() {
+            let what = format!("p{p} does not know that its store was put back, and all others do");
+            self.oracle.broken(About::peer(*p), what);
         }
         let disks: Vec<&Disk> = living.iter().map(|p| &self.peers[*p].disk).collect();
         let mut broken = Vec::new();

@@ -7,6 +7,7 @@ use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::scheduler::limits::MAX_COUNTER;
 use p2p_workflow_scheduler::scheduler::{Caller, Mark, TagSet, vector_root};
 
+use super::asked::Asked;
 use super::events::Event;
 use super::oracle::Fact;
 use super::trace::{About, What};
@@ -99,6 +100,7 @@ impl World {
         let id: Arc<str> = task.task_id.as_str().into();
         let asked = task.clone();
         self.call(p, |world, core, now| {
+            world.asked.push(Asked::Submit(id.clone()));
             let submitted = core.submit(now, task);
             world.note_asked(p, &id, "submit", submitted.is_ok());
             world.summary.count(if submitted.is_ok() { "submitted" } else { "submit refused" }, 1);
@@ -112,6 +114,7 @@ impl World {
         let Some(id) = self.some_task() else { return };
         let person = Caller { worker: "person".into(), shared: true };
         self.call(p, |world, core, now| {
+            world.asked.push(Asked::Cancel(id.clone()));
             let mark = Mark::Cancelled { error: Some("not wanted any more".into()) };
             let marked = core.mark(now, &person, &id, mark, None);
             world.note_asked(p, &id, "cancel", marked.is_ok());
@@ -124,6 +127,7 @@ impl World {
     fn requeue(&mut self, p: usize) {
         let Some(id) = self.some_task() else { return };
         self.call(p, |world, core, now| {
+            world.asked.push(Asked::Requeue(id.clone()));
             let requeued = core.requeue(now, &id);
             world.note_asked(p, &id, "requeue", requeued.is_ok());
             world.summary.count("requeued", u64::from(requeued.is_ok()));
@@ -135,6 +139,7 @@ impl World {
         let Some(id) = self.some_task() else { return };
         let priority = self.random.within(1..11) as u8;
         self.call(p, |world, core, now| {
+            world.asked.push(Asked::Reprioritize(id.clone()));
             let changed = core.reprioritize(now, &id, priority);
             world.note_asked(p, &id, "reprioritize", changed.is_ok());
             None

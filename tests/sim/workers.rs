@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use p2p_workflow_scheduler::scheduler::{Caller, Dot, LeaseTerm, Mark, Rejection, Want};
 
+use super::asked::Asked;
 use super::events::Event;
 use super::oracle::Fact;
 use super::trace::What;
@@ -181,8 +182,9 @@ impl World {
             return;
         }
         let (name, known) = (worker.name.clone(), worker.known());
-        self.call(p, |_, core, now| {
+        self.call(p, |world, core, now| {
             core.attach(now, &name, Some(&known));
+            world.asked.push(Asked::Attach(name));
             None
         });
     }
@@ -207,6 +209,7 @@ impl World {
         let caller = worker.caller();
         worker.doing = Doing::InLine;
         let given = self.call(p, |world, core, now| {
+            world.asked.push(Asked::Claim);
             let claimed = core.claim(now, &caller, &want).ok()?;
             let actor = world.peers[p].actor.clone();
             let counter = core.have()[&actor];
@@ -287,11 +290,18 @@ impl World {
             worker.begin_anew(name);
         }
         if !shared {
-            self.call(p, |_, core, now| {
-                match for_good && !comes_back {
-                    true => core.dismiss(now, &old),
-                    false => core.detach(now, &old),
-                }
+            self.call(p, |world, core, now| {
+                let asked = match for_good && !comes_back {
+                    true => {
+                        core.dismiss(now, &old);
+                        Asked::Dismiss(old)
+                    }
+                    false => {
+                        core.detach(now, &old);
+                        Asked::Detach(old)
+                    }
+                };
+                world.asked.push(asked);
                 None
             });
         }
@@ -308,6 +318,7 @@ impl World {
         let is_current = self.peers[p].workers[slot].holds(&claim);
         let (mut accepted, mut try_again) = (false, false);
         let answered = self.call(p, |world, core, now| {
+            world.asked.push(Asked::Report(task.clone(), report));
             let marked = core.mark(now, &caller, &task, mark, fence);
             accepted = marked.is_ok();
             try_again = matches!(marked, Err(Rejection::Overloaded { .. }));

@@ -7,6 +7,7 @@ use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::scheduler::{Filter, Record, State};
 
 use super::Totals;
+use super::asked::Asked;
 use super::clock::Clock;
 use super::events::{Event, Events};
 use super::network::Network;
@@ -45,6 +46,8 @@ pub(crate) struct World {
     pub(crate) tasks: u64,
     /// Counts the actors of stores that were put back, for their names.
     pub(crate) actors: u64,
+    /// What was asked of the node whose call is under way.
+    pub(crate) asked: Vec<Asked>,
     pub(crate) oracle: Oracle,
     pub(crate) trace: Trace,
     pub(crate) summary: Totals,
@@ -72,6 +75,7 @@ impl World {
             submitted: Vec::new(),
             tasks: 0,
             actors: 1,
+            asked: Vec::new(),
             oracle: Oracle::default(),
             trace: Trace::default(),
             summary: Totals::default(),

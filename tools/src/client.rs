@@ -97,11 +97,28 @@ struct Replies {
 pub struct Ticket(u64);
 
 impl Client {
-    /// Shakes hands with the node at the other end of `stream`.
+    /// Shakes hands with the node at the other end of `stream`, as the worker that all commands
+    /// share.
     ///
     /// # Errors
     /// The stream ended, or what speaks there is not our node.
     pub async fn attach(stream: impl Duplex + 'static) -> Result<Self, CallError> {
+        let hello = Hello { worker: WORKER.to_owned(), shared: true, ..Hello::default() };
+        Client::shake_hands(stream, Some(hello)).await
+    }
+
+    /// The same over a stream that another speaks for already, which said who the worker is.
+    ///
+    /// # Errors
+    /// As [`Client::attach`].
+    pub async fn attach_introduced(stream: impl Duplex + 'static) -> Result<Self, CallError> {
+        Client::shake_hands(stream, None).await
+    }
+
+    async fn shake_hands(
+        stream: impl Duplex + 'static,
+        hello: Option<Hello>,
+    ) -> Result<Self, CallError> {
         let (read, write) = tokio::io::split(Box::new(stream) as Box<dyn Duplex>);
         let lines = FramedRead::new(read, LinesCodec::new_with_max_length(MAX_ANSWER_BYTES));
         let mut client = Client {
@@ -109,8 +126,10 @@ impl Client {
             replies: Replies { lines, early: HashMap::new() },
             last_id: 0,
         };
-        let hello = Hello { worker: WORKER.to_owned(), shared: true, ..Hello::default() };
-        let hello = client.send(Hello::METHOD, hello).await?;
+        let hello = match hello {
+            Some(hello) => Some(client.send(Hello::METHOD, hello).await?),
+            None => None,
+        };
         let initialize = client
             .send(
                 "initialize",
@@ -124,7 +143,9 @@ impl Client {
                 }),
             )
             .await?;
-        client.reply(hello).await?;
+        if let Some(hello) = hello {
+            client.reply(hello).await?;
+        }
         client.reply(initialize).await?;
         client.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await?;
         Ok(client)

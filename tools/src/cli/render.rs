@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::styling::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -82,6 +83,22 @@ impl Card {
     pub(super) fn into_text(self) -> String {
         self.text
     }
+}
+
+/// A bar, or a turning sign where the end is not known: on stderr, and only where that is a terminal.
+pub(super) fn progress_bar(size: Option<u64>) -> ProgressBar {
+    let (bar, template) = match size {
+        Some(size) => (ProgressBar::new(size), "{bar:30} {percent}% {msg}, {eta} left"),
+        None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
+    };
+    let style =
+        ProgressStyle::with_template(template).expect("the templates above are well formed");
+    bar.with_style(style)
+}
+
+/// One line that opens with `✓`.
+pub(super) fn done(text: &str) -> String {
+    format!("{GOOD}✓{GOOD:#} {}\n", clean(text).replace('\n', "\n  "))
 }
 
 /// A rejection or failure: `✗`, its text, further lines indented.

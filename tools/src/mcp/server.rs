@@ -146,6 +146,7 @@ impl Server {
             "/swarm/init" => Some(swarm::init(session().node()).await),
             "/swarm/invite" => Some(swarm::invite(session().node()).await),
             "/swarm/join" => Some(swarm::join(session().node(), &params).await),
+            "/swarm/catch-up" => Some(swarm::catch_up(session().node()).await),
             "/swarm/here" => Some(swarm::here(session().node()).await),
             "/swarm/peers" => Some(swarm::peers(session().node()).await),
             "/swarm/trust" => Some(swarm::trust(session().node(), &params).await),

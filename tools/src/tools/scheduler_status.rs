@@ -415,6 +415,7 @@ mod tests {
 
     fn status() -> Status {
         Status {
+            takes_work: true,
             peer_id: "me".into(),
             counts: [1, 2, 3, 4, 5, 6],
             queue_size: 1,

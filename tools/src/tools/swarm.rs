@@ -2,7 +2,7 @@
 //! this machine's user can open.
 
 use p2p_workflow_scheduler::node::{Admit, CallError, Node, SwarmError};
-use p2p_workflow_scheduler::scheduler::{Liveness, Rejection};
+use p2p_workflow_scheduler::scheduler::{CatchUp, Liveness, Rejection};
 use p2p_workflow_scheduler::swarm::PeerId;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,16 @@ struct Joined {
     reached: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CaughtUp {
+    /// Tasks that came from others since the machine joined.
+    taken: u64,
+    /// Those that are still to come, at most.
+    remaining: u64,
+    /// Whether all that another machine held is here, on disk.
+    done: bool,
 }
 
 #[derive(Serialize)]
@@ -166,6 +176,14 @@ pub(crate) async fn join(node: &Node, params: &str) -> Result<Answer, CallError>
     };
     let (peer_id, reached) = (peer.to_string(), reason.is_none());
     Ok(Answer::new(&Joined { success: true, peer_id, reached, reason }, text))
+}
+
+/// How far `swarm join` is.
+pub(crate) async fn catch_up(node: &Node) -> Result<Answer, CallError> {
+    let CatchUp { taken, remaining, is_done: done } =
+        node.swarm_catch_up().await.map_err(refused)?;
+    let text = format!("{taken} tasks taken in, {remaining} at most to come.");
+    Ok(Answer::new(&CaughtUp { taken, remaining, done }, text))
 }
 
 /// `swarm leave`.

@@ -107,7 +107,7 @@ impl Peers {
             peer_id: status.peer_id.clone(),
             this_peer: true,
             alive: true,
-            takes_work: true,
+            takes_work: status.takes_work,
             liveness: Some("alive"),
             clock_order: None,
             heard_at: None,

@@ -17,12 +17,12 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::thread;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{Failure, submit};
-use crate::cli::render::{Card, refused};
+use crate::cli::render::{Card, progress_bar, refused};
 use crate::client::{Arguments, CallError, Client, Ticket};
 
 /// Calls in flight: enough to fill the node's group commits, a quarter of what a session may have.
@@ -46,8 +46,12 @@ pub(super) async fn submit(
         let about = file.metadata().map_err(cannot)?;
         (Box::new(BufReader::new(file)), about.is_file().then_some(about.len()))
     };
-    let mut run =
-        Run { client, bar: bar(size), tally: Tally::default(), in_flight: VecDeque::new() };
+    let mut run = Run {
+        client,
+        bar: progress_bar(size),
+        tally: Tally::default(),
+        in_flight: VecDeque::new(),
+    };
     let result = run.submit_all(read_lines(source)).await;
     run.bar.finish_and_clear();
     match result {
@@ -202,17 +206,6 @@ impl std::fmt::Display for Tally {
         }
         Ok(())
     }
-}
-
-/// On stderr, and only where that is a terminal.
-fn bar(size: Option<u64>) -> ProgressBar {
-    let (bar, template) = match size {
-        Some(size) => (ProgressBar::new(size), "{bar:30} {percent}% {msg}, {eta} left"),
-        None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
-    };
-    let style =
-        ProgressStyle::with_template(template).expect("the templates above are well formed");
-    bar.with_style(style)
 }
 
 #[cfg(test)]

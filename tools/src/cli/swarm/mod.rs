@@ -1,14 +1,15 @@
 //! `swarm`: which machines share their tasks with this one.
 
 mod admission;
+mod join;
 mod peers;
 
 use std::io::{self, IsTerminal};
 
 use clap::Subcommand;
-use serde_json::Value;
 
 use self::admission::{Block, Trust};
+use self::join::Join;
 use super::p2p_workflow::Format;
 use super::render::Card;
 use super::{Failure, NodeLasts};
@@ -32,16 +33,8 @@ Examples:
   ipfs-accelerate swarm invite
   ssh other ipfs-accelerate swarm join \"$(ipfs-accelerate swarm invite)\"")]
     Invite(Format),
-    /// Join the swarm of an invitation
-    #[command(after_help = "\
-Examples:
-  ipfs-accelerate swarm join ipfs-accelerate-swarm-1+…")]
-    Join {
-        /// What `swarm invite` printed
-        line: String,
-        #[command(flatten)]
-        format: Format,
-    },
+    /// Join the swarm of an invitation, and wait for its tasks
+    Join(Join),
     /// Show the machines of the swarm
     #[command(after_help = "\
 Examples:
@@ -67,7 +60,7 @@ impl SwarmCommand {
         let (method, arguments, format) = match self {
             SwarmCommand::Init(format) => ("init", arguments, format),
             SwarmCommand::Invite(format) => ("invite", arguments, format),
-            SwarmCommand::Join { line, format } => ("join", arguments.with("line", line), format),
+            SwarmCommand::Join(join) => return join.run(client, node).await,
             SwarmCommand::Peers(format) => ("peers", arguments, format),
             SwarmCommand::Trust(trust) => return trust.run(client).await,
             SwarmCommand::Block(block) => return block.run(client).await,
@@ -85,19 +78,10 @@ impl SwarmCommand {
                 // Alone on its line, to be copied or piped.
                 format!("{}\n", answer["line"].as_str().unwrap_or_default())
             }
-            "join" => joined(answer) + stay(node),
             "leave" => Card::new("Left the swarm").into_text(),
             _ => peers::shown(answer, node),
         })
     }
-}
-
-/// The peer that the answer names is the other one, which a person cannot see from its name.
-fn joined(answer: &Value) -> String {
-    let card = Card::new("Joined").field("invited_by", &answer["peer_id"]);
-    let others = answer.as_object().into_iter().flatten().filter(|(key, _)| *key != "peer_id");
-    card.fields(&others.map(|(key, value)| (key.clone(), value.clone())).collect(), &["reached"])
-        .into_text()
 }
 
 const INVITE: &str = "`swarm invite` prints the line that lets another machine join.\n";
