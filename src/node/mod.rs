@@ -49,3 +49,4 @@ pub use session::{Hello, Session, random_worker};
 pub use watch::{Topic, Watch};
 
 pub use crate::store::{Durability, LostRun, LostSpec};
+pub use crate::swarm::PeerId;

@@ -1,9 +1,8 @@
 //! People's commands on the swarm: they answer in the shape of a tool's result, over doors that only
 //! this machine's user can open.
 
-use p2p_workflow_scheduler::node::{Admit, CallError, Node, SwarmError};
+use p2p_workflow_scheduler::node::{Admit, CallError, Node, PeerId, SwarmError};
 use p2p_workflow_scheduler::scheduler::{CatchUp, Liveness, Rejection};
-use p2p_workflow_scheduler::swarm::PeerId;
 use serde::{Deserialize, Serialize};
 
 use super::Answer;
