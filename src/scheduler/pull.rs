@@ -37,8 +37,9 @@ pub(super) struct Pull {
     has_begun: bool,
     /// For an audit: fingerprints of the ids of the tasks that the peer holds.
     listed: Option<BTreeSet<u64>>,
-    /// For an audit: the peer's records of tasks of which this one holds a greater record.
-    lesser: Vec<Carried>,
+    /// For an audit: the peer's records of tasks of which this one holds a greater record, as the
+    /// peer holds them last, by the fingerprints of the ids.
+    lesser: BTreeMap<u64, Carried>,
     /// When it ends unless a page comes, on the monotonic clock.
     pub(super) gives_up_at: u64,
 }
@@ -82,7 +83,7 @@ impl P2PWorkflowScheduler {
         let have = Arc::new(self.have.clone());
         let listed = audit.then(BTreeSet::new);
         let (has_begun, gives_up_at) = (false, 0);
-        let lesser = Vec::new();
+        let lesser = BTreeMap::new();
         replication.pull =
             Some(Pull { peer, id, have, after, has_begun, listed, lesser, gives_up_at });
         self.request_page(now);
@@ -197,11 +198,17 @@ impl P2PWorkflowScheduler {
             let known = self.table.key_of(&carried.record.spec.task_id);
             known.is_some_and(|key| self.table.entry(key).record.order(&carried.record).is_gt())
         };
-        lesser.extend(records.iter().filter(is_lesser).cloned());
+        let found = records.iter().filter(is_lesser);
+        let found = found.map(|it| (fingerprint(it.record.spec.task_id.as_bytes()), it.clone()));
         let records = records.iter().map(|carried| &carried.record.spec.task_id);
         let here = records.chain(tombstones.iter().map(|tombstone| &tombstone.task_id));
-        listed.extend(here.map(|id| fingerprint(id.as_bytes())));
-        listed.extend(ids);
+        let here = here.map(|id| fingerprint(id.as_bytes())).chain(ids.iter().copied());
+        for id in here {
+            listed.insert(id);
+            // What changed at the peer meanwhile comes again, and is not what it was.
+            lesser.remove(&id);
+        }
+        lesser.extend(found);
     }
 
     /// All that the responder's vector stands for is here.
@@ -220,9 +227,10 @@ impl P2PWorkflowScheduler {
             self.learn_members(now, last.members);
         }
         self.members.holds(from, &have);
-        let (listed, lesser) = pull.map_or((None, Vec::new()), |pull| (pull.listed, pull.lesser));
+        let (listed, lesser) =
+            pull.map_or((None, BTreeMap::new()), |pull| (pull.listed, pull.lesser));
         if let Some(listed) = &listed {
-            self.audited(now, &have, listed, lesser);
+            self.audited(now, &have, listed, lesser.into_values());
         }
         let mut theirs = MerkleClock::new(&**from);
         theirs.merge(&last.clock);

@@ -136,7 +136,7 @@ impl P2PWorkflowScheduler {
         now: Now,
         have: &BTreeMap<Arc<str>, u64>,
         listed: &BTreeSet<u64>,
-        lesser: Vec<Carried>,
+        lesser: impl Iterator<Item = Carried>,
     ) {
         self.drop_what_is_gone(now, have, listed);
         if self.stale.doubtful {
@@ -153,7 +153,7 @@ impl P2PWorkflowScheduler {
         &mut self,
         now: Now,
         have: &BTreeMap<Arc<str>, u64>,
-        lesser: Vec<Carried>,
+        lesser: impl Iterator<Item = Carried>,
     ) {
         for Carried { record, payload, result } in lesser {
             let Some(key) = self.table.key_of(&record.spec.task_id) else { continue };

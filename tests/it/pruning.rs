@@ -1,11 +1,15 @@
 //! What ended long ago goes, comes back to life nowhere, and a peer that was away finds out before it
 //! does anything.
 
+use std::sync::Arc;
+
 use p2p_workflow_scheduler::P2PTask;
 use p2p_workflow_scheduler::scheduler::*;
 
 use crate::replication::{Net, name};
-use crate::support::{COMMAND_LINE, S, at, caller, done, push, state, task, task_after, timed};
+use crate::support::{
+    COMMAND_LINE, Disk, S, at, caller, done, push, state, task, task_after, timed,
+};
 
 const RETENTION: u64 = 100 * S;
 
@@ -180,6 +184,56 @@ fn a_tombstone_that_tells_of_a_better_end_frees_those_that_wait_for_the_task() {
         let shown = net.peers[p].scheduler.show(at(net.now), "last").unwrap();
         assert_eq!((shown.state, shown.reason), (State::Pending, None), "at {p}");
     }
+}
+
+/// A store that was put back compared all that it held with another peer, page by page. A task
+/// changed there meanwhile: the change came by a push, the page with the task as it had been came after
+/// it, and the last page's vector covered the change. So the task was taken for one that had ended and
+/// been submitted again, and was put back to what it had been, while both vectors said the opposite.
+#[test]
+fn what_changes_during_an_audit_stays_changed() {
+    let now = at(0);
+    let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+    let mut there = P2PWorkflowScheduler::new(&a, "a/1", Config::default(), Box::new(|| 0));
+    there.replicate(now, 1);
+    there.submit(now, task("t")).unwrap();
+    for n in 0..limits::MAX_CARRIED {
+        there.submit(now, task(&format!("other-{n}"))).unwrap();
+    }
+    let heard = Some(Heard { at: now.wall, have: None });
+    let mut disk = Disk::default();
+    disk.keep(&Changes { members: vec![(a.clone(), heard)], ..Changes::default() });
+    let jitter = Box::new(|| 0);
+    let mut here = disk.put_back().restore_as(&b, "b/2", Config::default(), now, jitter);
+    here.replicate(now, 2);
+    there.connected(now, &b);
+    here.connected(now, &a);
+    there.advance(now);
+    hear(&mut here, &a, say(&mut there));
+    here.advance(now);
+    hear(&mut there, &b, say(&mut here));
+    let first_page = say(&mut there);
+    assert!(matches!(&first_page[..], [Content::PullPage(page)] if page.last.is_none()));
+    there.reprioritize(now, "t", 9).unwrap();
+    hear(&mut here, &a, say(&mut there));
+    hear(&mut here, &a, first_page);
+    hear(&mut there, &b, say(&mut here));
+    let last_page = say(&mut there);
+    assert!(matches!(&last_page[..], [Content::PullPage(page)] if page.last.is_some()));
+    hear(&mut here, &a, last_page);
+    assert_eq!(here.show(now, "t").unwrap().priority, 9);
+    let (here, there) = (here.roots(), there.roots());
+    assert_eq!((here.have, here.records), (there.have, there.records));
+}
+
+/// What a scheduler has to say.
+fn say(s: &mut P2PWorkflowScheduler) -> Vec<Content> {
+    s.take_changes();
+    s.take_outgoing().into_iter().map(|outgoing| outgoing.message.content).collect()
+}
+
+fn hear(s: &mut P2PWorkflowScheduler, from: &Arc<str>, said: Vec<Content>) {
+    said.into_iter().for_each(|content| s.receive(at(0), from, content.into()).unwrap());
 }
 
 #[test]
