@@ -4,6 +4,7 @@ mod client_files;
 mod clients_document;
 mod commands;
 mod errors;
+mod examples;
 mod harness;
 mod hostile;
 // Network namespaces are Linux's.
