@@ -48,5 +48,5 @@ pub use running::Node;
 pub use session::{Hello, Session, random_worker};
 pub use watch::{Topic, Watch};
 
-pub use crate::store::{Durability, LostRun, LostSpec};
+pub use crate::store::{Durability, Event, Happened, LostRun, LostSpec};
 pub use crate::swarm::PeerId;

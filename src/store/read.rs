@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use crate::scheduler::{Dot, Heard, Kept, KeptTask, Tombstone};
 
 use super::error::ReadError;
+use super::history::{self, Event};
 use super::names::{Interner, names};
 use super::open::{BUSY_TIMEOUT, private_file};
 use super::row::{self, READ};
@@ -263,6 +264,14 @@ impl Reader {
                 payload: row.get(3)?,
             })
         })
+    }
+
+    /// What happened to the task under `key`, the oldest first; `None` where there is no such task.
+    ///
+    /// # Errors
+    /// SQLite's refusal. Nothing has changed.
+    pub fn history(&self, key: u64) -> Result<Option<Vec<Event>>, ReadError> {
+        history::read(&self.connection, key).map_err(ReadError::failed(&self.path))
     }
 
     fn all<T>(

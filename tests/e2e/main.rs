@@ -6,6 +6,7 @@ mod commands;
 mod errors;
 mod examples;
 mod harness;
+mod history;
 mod hostile;
 // Network namespaces are Linux's.
 #[cfg(target_os = "linux")]

@@ -275,6 +275,25 @@ impl Answer {
         self.structured.get()
     }
 
+    /// The structured content in a shape of the caller's.
+    ///
+    /// # Errors
+    /// It has another.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, CallError> {
+        serde_json::from_str(self.json()).map_err(not_mcp)
+    }
+
+    /// The same with one field more, each value as it was written.
+    #[must_use]
+    pub fn with(&self, key: &str, value: &RawValue) -> Self {
+        let object = self.json().trim_end();
+        let open = object.strip_suffix('}').unwrap_or(object).trim_end();
+        let comma = if open.ends_with('{') { "" } else { "," };
+        let text = format!("{open}{comma}{}:{value}}}", Value::from(key));
+        let structured = RawValue::from_string(text);
+        Answer { structured: structured.expect("an object with one field more is JSON") }
+    }
+
     /// The structured content, to look into.
     ///
     /// # Errors

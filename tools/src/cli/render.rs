@@ -138,6 +138,20 @@ fn with_holder(task: &Value, this_peer: &str) -> Value {
     task
 }
 
+/// A table of what happened to a task, one line a change.
+pub(super) fn history_table(changes: &Value) -> String {
+    let changes = changes.as_array().map(Vec::as_slice).unwrap_or_default();
+    let columns = ["at", "what", "attempt", "peer", "worker", "reason"];
+    let now = now();
+    let cell = |change: &Value, key| match (key, &change[key]) {
+        ("at", at) => at.as_u64().map_or_else(String::new, |at| relative(at, now)),
+        ("what", what) => what.as_str().unwrap_or_default().replace('_', " "),
+        (_, value) => shown(key, value, now).unwrap_or_default(),
+    };
+    let rows = changes.iter().map(|change| columns.map(|key| cell(change, key)));
+    plain_table(["when", "what", "attempt", "peer", "worker", "reason"], rows)
+}
+
 fn table<const N: usize>(columns: [&str; N], rows: &[Value]) -> String {
     let now = now();
     let cells = |row: &Value| columns.map(|key| shown(key, &row[key], now).unwrap_or_default());
