@@ -253,7 +253,7 @@ impl P2PWorkflowScheduler {
         let order = theirs.compare(&self.clock);
         self.merge_clock(vector);
         let peer: Arc<str> = peer_id.into();
-        let before = self.members.candidates().len();
+        let before = self.members.sizes();
         self.members.reported(now, &self.config, &peer, order);
         self.membership_changed(now, &peer, before, false);
         Ok(PeerUpdated { order, merkle_root: self.clock.merkle_root() })

@@ -245,7 +245,7 @@ impl P2PWorkflowScheduler {
     }
 
     fn forget(&mut self, now: Now, peer: &Arc<str>) {
-        let before = self.members.candidates().len();
+        let before = self.members.sizes();
         self.members.forget(peer);
         self.changes.members.push((peer.clone(), None));
         self.membership_changed(now, peer, before, false);
@@ -411,6 +411,7 @@ impl P2PWorkflowScheduler {
     }
 
     fn send_beats(&mut self, now: Now) {
+        self.follow_workers(now);
         let (roots, takes_work) = (self.roots(), self.takes_work());
         let Some(replication) = &mut self.replication else { return };
         replication.beats += 1;

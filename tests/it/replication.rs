@@ -941,7 +941,7 @@ fn a_peer_owns_tasks_while_its_workers_ask_for_some() {
         given.map(|claimed| claimed.ownership.reason)
     };
     assert!(ask(&mut net, 1).is_err(), "nothing is there yet");
-    net.pass(2 * S);
+    net.pass(4 * S);
     let owners = |net: &Net, id: &str| {
         let why = |p: usize| net.peers[p].scheduler.why(at(net.now), id).unwrap();
         [0, 1].map(|p| why(p).turns.into_iter().map(|turn| turn.peer).collect::<Vec<_>>())
@@ -971,6 +971,31 @@ fn a_peer_owns_tasks_while_its_workers_ask_for_some() {
     net.submit(1, task("last"));
     net.sync(5 * S);
     assert_eq!(owners(&net, "last"), [vec![name(1)], vec![name(1)]]);
+}
+
+/// Workers began on five machines at once. Each machine knew of no other that took work, took every
+/// task for its own, and the first ones ran twice.
+#[test]
+fn workers_that_begin_at_once_on_several_peers_take_no_task_twice() {
+    let mut net = Net::new(5, 4);
+    net.link_all();
+    net.pass(5 * S);
+    for n in 0..20 {
+        net.submit(n % 5, task(&format!("t{n}")));
+    }
+    net.sync(5 * S);
+    let mut taken = Vec::new();
+    for p in 0..5 {
+        // Nothing that one of them says is heard by the next.
+        let (now, who) = (at(net.now), caller(COMMAND_LINE));
+        while let Ok(claimed) = net.peers[p].scheduler.claim(now, &who, &timed(600 * S)) {
+            taken.push(claimed.task.task_id);
+        }
+    }
+    let count = taken.len();
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!((taken.len(), count), (20, 20), "each has an owner, and one only");
 }
 
 /// Peers that know of each other and hold nothing, all connected.
