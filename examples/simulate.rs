@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example simulate -- --seeds 2000 --peers 10
 //! cargo run --release --example simulate -- --seed 17 --peers 50 --hours 2
+//! cargo run --release --example simulate -- --idle --peers 500
 //! ```
 //!
 //! It ends with failure, the command that repeats it and what led to it where a promise is broken.
@@ -20,7 +21,11 @@ use std::time::Instant;
 
 use clap::Parser;
 
+use sim::idle::idle;
 use sim::{Failure, Scenario, Totals, history, simulate};
+
+/// How long a swarm is looked at in which nothing happens, in milliseconds.
+const IDLE: u64 = 5 * 60_000;
 
 /// Runs the scheduler of many peers on virtual time, while things go wrong, and says where a
 /// promise is broken.
@@ -41,6 +46,12 @@ struct Options {
     /// Tasks that are handed in, about [default: six for each peer]
     #[arg(long)]
     tasks: Option<u64>,
+    /// Count what is sent, in bytes as they are on the wire, for each task and peer; takes longer
+    #[arg(long)]
+    bytes: bool,
+    /// What a swarm says in which nothing happens, for five minutes of virtual time or --hours
+    #[arg(long, conflicts_with_all = ["seeds", "trace", "tasks"])]
+    idle: bool,
     /// Tell what happened to a task or peer (t7, p3), or to "all"
     #[arg(long, conflicts_with = "seeds")]
     trace: Option<String>,
@@ -59,6 +70,12 @@ fn main() -> ExitCode {
     if let Some(of) = &options.trace {
         history(&options.scenario(options.seed), of).iter().for_each(|line| say(line));
         return ExitCode::SUCCESS;
+    }
+    if options.idle {
+        let scenario = Scenario { bytes: true, ..options.scenario(options.seed) };
+        let idle = idle(&scenario, scenario.duration.unwrap_or(IDLE));
+        say(&idle.to_string());
+        return if idle.wrong.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let started = Instant::now();
     let seeds = options.seeds.clone().unwrap_or(options.seed..options.seed + 1);
@@ -113,6 +130,6 @@ fn run(seeds: &Range<u64>, options: &Options) -> Result<Totals, Box<Failure>> {
 impl Options {
     fn scenario(&self, seed: u64) -> Scenario {
         let duration = self.hours.map(|hours| (hours * 3_600_000.0) as u64);
-        Scenario { seed, peers: self.peers, duration, tasks: self.tasks }
+        Scenario { seed, peers: self.peers, duration, tasks: self.tasks, bytes: self.bytes }
     }
 }

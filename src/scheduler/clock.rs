@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
@@ -33,18 +34,28 @@ pub enum ClockOrder {
 }
 
 /// A vector of counters, one a peer, owned by the peer `node_id`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct MerkleClock {
     node_id: String,
     vector: BTreeMap<String, u64>,
+    /// The vector's hash, once somebody asked for it: each heartbeat of each peer is compared with it.
+    head: OnceLock<Hash256>,
 }
+
+impl PartialEq for MerkleClock {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.node_id, &self.vector) == (&other.node_id, &other.vector)
+    }
+}
+
+impl Eq for MerkleClock {}
 
 impl MerkleClock {
     /// A clock that has seen nothing: its vector holds the node itself, at 0.
     pub fn new(node_id: impl Into<String>) -> Self {
         let node_id = node_id.into();
         let vector = BTreeMap::from([(node_id.clone(), 0)]);
-        Self { node_id, vector }
+        Self { node_id, vector, head: OnceLock::new() }
     }
 
     /// The peer whose counter [`tick`](Self::tick) raises.
@@ -64,6 +75,7 @@ impl MerkleClock {
 
     /// Counts one event of this node. At `u64::MAX` the counter stays: it never wraps.
     pub fn tick(&mut self) {
+        self.head = OnceLock::new();
         match self.vector.get_mut(&self.node_id) {
             Some(counter) => *counter = counter.saturating_add(1),
             None => unreachable!("`new` enters the node and nothing removes it"),
@@ -77,6 +89,7 @@ impl MerkleClock {
     /// alone is no rise.
     pub fn merge(&mut self, other: &BTreeMap<String, u64>) -> bool {
         let mut rose = false;
+        self.head = OnceLock::new();
         for (peer, &counter) in other {
             match self.vector.get_mut(peer) {
                 Some(own) => {
@@ -105,7 +118,7 @@ impl MerkleClock {
 
     /// The hash of the vector: what a task is stamped with at submission.
     pub fn head(&self) -> Hash256 {
-        vector_root(&self.vector)
+        *self.head.get_or_init(|| vector_root(&self.vector))
     }
 
     /// How this clock stands to `other`; a missing entry counts as 0.
@@ -214,6 +227,24 @@ mod tests {
             clock([("me", 1)]).merkle_root(),
             Hash256::of(r#"[["me", 1]]"#.as_bytes()).to_hex()
         );
+    }
+
+    #[test]
+    fn the_root_is_that_of_the_vector_after_each_change() {
+        let mut clock = MerkleClock::new("me");
+        let heads = |clock: &MerkleClock| (clock.head(), vector_root(clock.vector()));
+        let before = heads(&clock);
+        clock.tick();
+        let ticked = heads(&clock);
+        clock.merge(&vector([("other", 0)]));
+        let merged = heads(&clock);
+        for (kept, computed) in [before, ticked, merged] {
+            assert_eq!(kept, computed);
+        }
+        assert!(before != ticked && ticked != merged);
+        let asked = clock.clone();
+        clock.merge(&vector([]));
+        assert_eq!(clock, asked, "whether or not anybody asked for its root");
     }
 
     #[test]

@@ -51,7 +51,9 @@ impl P2PWorkflowScheduler {
                 {
                     let Standing { class, dot, .. } = tombstone.standing.clone();
                     if tombstone.order(&record) == Ordering::Greater {
-                        if *record.born() != tombstone.born {
+                        if *record.born() != tombstone.born
+                            || is_another_end(&record.standing(), &tombstone.standing)
+                        {
                             self.tell_end_again(now, buried);
                         }
                         return;
@@ -117,7 +119,12 @@ impl P2PWorkflowScheduler {
         }
         self.note_run_that_counts(winner);
         if !wins {
-            if before.class != Class::Live && is_another_submission(&record, &before) {
+            let may_be_forgotten = || {
+                is_another_end(&record.standing(), &before.standing())
+                    && self.retention_is_over(now, &before)
+            };
+            let is_over = before.class != Class::Live;
+            if is_over && (is_another_submission(&record, &before) || may_be_forgotten()) {
                 self.tell_end_again(now, key);
             }
             return;
@@ -179,12 +186,12 @@ impl P2PWorkflowScheduler {
         (self.is_lacked_by_nobody(id, dot) && !self.is_new(born)).then_some(key)
     }
 
-    /// Writes anew how a task ended, since it was submitted once more where that is forgotten, or was
-    /// not known yet.
+    /// Writes anew how a task ended, since it was submitted once more, or run once more, where that is
+    /// forgotten, or was not known yet.
     ///
     /// Who forgot it has seen its write, and would never be sent it again: each would keep to its own
     /// record, until an audit with a peer that forgot it as well drops the new submission.
-    fn tell_end_again(&mut self, now: Now, key: u64) {
+    pub(super) fn tell_end_again(&mut self, now: Now, key: u64) {
         if self.replication.is_none() {
             return;
         }
@@ -309,6 +316,12 @@ impl P2PWorkflowScheduler {
 /// Whether they stand for two submissions under one id: each has a stamp of its own.
 fn is_another_submission(record: &Record, known: &Record) -> bool {
     record.born() != known.born()
+}
+
+/// Whether both ended, by different runs or words: not only one and the same end, told again.
+pub(super) fn is_another_end(one: &Standing, other: &Standing) -> bool {
+    let of = |it: &Standing| (it.class, it.epoch, it.phase, it.tie, it.spec_hash, it.digest);
+    one.class != Class::Live && other.class != Class::Live && of(one) != of(other)
 }
 
 /// The run that the loser of a merge stands for, if the winner stands for another of the same attempt,

@@ -26,6 +26,7 @@ use super::clock::vector_root;
 use super::hash::Hash256;
 use super::limits::MAX_HELD_COUNTERS;
 use super::machine::{P2PWorkflowScheduler, STEP};
+use super::merge::is_another_end;
 use super::messages::{Content, Held, Outgoing};
 use super::push::some_of;
 use super::record::{Dot, Record, Standing};
@@ -352,6 +353,9 @@ impl P2PWorkflowScheduler {
         let known = self.table.tombstones.find(&id).map(|(key, it)| (key, it.clone()));
         let (key, before) = if let Some((key, known)) = known {
             if tombstone.standing < known.standing {
+                if is_another_end(&tombstone.standing, &known.standing) {
+                    self.tell_end_again(now, key);
+                }
                 return;
             }
             self.count_out(known.standing.class, known.dot());
@@ -360,6 +364,11 @@ impl P2PWorkflowScheduler {
             let entry = self.table.entry(key);
             // The same, whole, stays for as long as this peer keeps it.
             if tombstone.order(&entry.record).is_le() {
+                if is_another_end(&tombstone.standing, &entry.record.standing())
+                    && self.retention_is_over(now, &entry.record)
+                {
+                    self.tell_end_again(now, key);
+                }
                 return;
             }
             let Standing { rev, dot, .. } = tombstone.standing.clone();

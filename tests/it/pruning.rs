@@ -227,6 +227,34 @@ fn what_changes_during_an_audit_stays_changed() {
     assert_eq!((here.have, here.records), (there.have, there.records));
 }
 
+/// A peer that was cut off ran a task that others had completed and some of them had forgotten. They
+/// took in its completion, though it was the lesser one: they had seen the write of the greater one, and
+/// so were never sent it again. Which of the two results was shown depended on whom one asked.
+#[test]
+fn an_end_that_others_may_have_forgotten_is_told_again_to_those_that_learn_of_a_lesser_one() {
+    let (a, now) = (Arc::<str>::from("a"), at(0));
+    let [mut first, mut second, mut here] =
+        ["first", "second", "here"].map(|peer| crate::support::scheduler(peer));
+    here.replicate(now, 1);
+    first.submit(now, task("t")).unwrap();
+    push(&mut second, now, &first.take_changes());
+    let worker = caller("worker");
+    first.claim(now, &worker, &timed(60 * S)).unwrap();
+    first.mark(now, &worker, "t", done(), None).unwrap();
+    second.claim(now, &worker, &timed(60 * S)).unwrap();
+    second.mark(now, &worker, "t", Mark::Released, None).unwrap();
+    second.claim(now, &worker, &timed(60 * S)).unwrap();
+    second.mark(now, &worker, "t", done(), None).unwrap();
+    here.connected(now, &a);
+    let long_after = at(2 * Config::default().retention);
+    push(&mut here, long_after, &second.take_changes());
+    let greater = here.take_changes().tasks.pop().unwrap().record;
+    push(&mut here, long_after, &first.take_changes());
+    let told = here.take_changes().tasks.pop().expect("the greater end is told again").record;
+    assert_eq!((told.class, told.epoch, told.rev), (Class::Completed, 2, greater.rev + 1));
+    assert_eq!((&*told.dot.actor, &told.lease), ("here/1", &greater.lease));
+}
+
 /// What a scheduler has to say.
 fn say(s: &mut P2PWorkflowScheduler) -> Vec<Content> {
     s.take_changes();

@@ -2,17 +2,18 @@
 //!
 //! A record changes because a caller of this very node said so, because a message brought another
 //! one, or because a lease that this node gave out came to its end: at that time, not before and
-//! not after (see [`Leases`]). Whatever else a node concludes, from members that it does not hear of
+//! not after (see [`Leases`]). It goes because a message says that it is gone; what went by itself left a
+//! tombstone first (rule 10). Whatever else a node concludes, from members that it does not hear of
 //! or from how other tasks ended, it derives, and does not write (protocol rules 14, 15 and 18).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use p2p_workflow_scheduler::scheduler::limits::MAX_LOSSES;
-use p2p_workflow_scheduler::scheduler::{Changes, Class, Phase, Record, TaskChange};
+use p2p_workflow_scheduler::scheduler::{Burial, Changes, Class, Phase, Record, TaskChange};
 
 use super::leases::Leases;
-use super::node::Peer;
+use super::node::{Peer, strips};
 use super::oracle::is_redotted;
 use super::trace::About;
 use super::workers::Report;
@@ -69,6 +70,15 @@ impl World {
                 || asked.contains(&Asked::Report(id.clone(), Report::InProgress));
             leases.follow(peer, change, by_itself, starts_anew, now, config.session_grace);
             earlier.insert(id, &change.record);
+        }
+        let is_lost = |burial: &&Burial| {
+            let Burial { key, tombstone } = burial;
+            tombstone.is_none() && !strips(changes, *key) && !peer.is_stripped(*key)
+        };
+        let lost = changes.buried.iter().find(is_lost).and_then(|it| peer.disk.id(it.key));
+        if let Some(id) = lost.filter(|_| !asked.contains(&Asked::Receive)) {
+            let what = format!("p{p} forgets {id} without having left a tombstone");
+            unasked.get_or_insert((About::task(id), what));
         }
         leases.bury(changes);
         leases.sessions(asked, now, config.session_grace);

@@ -151,6 +151,11 @@ impl Disk {
         record.or_else(|| Some(&self.tombstones.get(&key)?.task_id))
     }
 
+    /// Whether a tombstone stands under this key.
+    pub(crate) fn is_tombstone(&self, key: u64) -> bool {
+        self.tombstones.contains_key(&key)
+    }
+
     /// The task's record, unless nothing or only a tombstone is left of it.
     pub(crate) fn record(&self, task_id: &str) -> Option<&Record> {
         self.tasks.get(self.keys.get(task_id)?).map(|task| &task.record)

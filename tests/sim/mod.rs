@@ -12,7 +12,9 @@
 //!                      │    ├─ asked     what a node may write, and why
 //!                      │    ├─ leases    when a lease may end
 //!                      │    └─ derived   where tasks stand, worked out another way
+//!                      ├─ wire      what messages weigh, where that is asked for
 //!                      └─ trace     what happened, and one hash over all of it
+//!   idle ────▶ world             a swarm in which nothing happens, and what it says
 //! ```
 //!
 //! Everything that chance decides comes from one seed, and everything is kept in order, so the same
@@ -28,6 +30,7 @@ mod derived;
 mod disk;
 mod events;
 mod faults;
+pub(crate) mod idle;
 mod leases;
 mod network;
 mod node;
@@ -36,6 +39,7 @@ mod people;
 mod random;
 mod scenario;
 mod trace;
+mod wire;
 mod workers;
 mod world;
 
@@ -45,6 +49,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use oracle::Violation;
 use trace::About;
+use wire::Wire;
 use world::World;
 
 pub(crate) use scenario::Scenario;
@@ -65,6 +70,10 @@ pub(crate) struct Totals {
     pub(crate) calm_second_runs: Vec<u64>,
     /// How often what happened that a simulation should see now and then.
     pub(crate) counts: BTreeMap<&'static str, u64>,
+    /// What was sent, where that is counted.
+    pub(crate) wire: Wire,
+    /// Tasks times peers.
+    pub(crate) shares: u64,
     /// Of the whole history.
     pub(crate) hash: u64,
 }
@@ -83,6 +92,8 @@ impl Totals {
         self.second_runs += other.second_runs;
         self.calm_second_runs.extend(&other.calm_second_runs);
         other.counts.iter().for_each(|(what, count)| self.count(what, *count));
+        self.wire.add(&other.wire);
+        self.shares += other.shares;
         self.hash ^= other.hash;
     }
 }
@@ -98,6 +109,14 @@ impl fmt::Display for Totals {
             self.calm_second_runs.len()
         )?;
         write!(f, " {:?}", self.calm_second_runs)?;
+        if self.shares > 0 {
+            write!(
+                f,
+                "\n  {:<14}{:>12}{:>14}{:>12}",
+                "a task, a peer", "messages", "bytes", "bytes each"
+            )?;
+            self.wire.table(f, self.shares as f64)?;
+        }
         self.counts.iter().try_for_each(|(what, count)| write!(f, "\n  {count:>9} {what}"))
     }
 }

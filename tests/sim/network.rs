@@ -79,6 +79,10 @@ impl Network {
         id
     }
 
+    pub(crate) fn are_linked(&self, a: usize, b: usize) -> bool {
+        self.between.contains_key(&(a.min(b), a.max(b)))
+    }
+
     pub(crate) fn links_of(&self, peer: usize) -> Vec<LinkId> {
         let all = self.between.iter();
         all.filter(|((a, b), _)| [*a, *b].contains(&peer)).map(|(_, id)| *id).collect()
@@ -117,6 +121,9 @@ impl World {
         let link = &self.network.links[id.0];
         let Some(connection) = link.connection else { return };
         let (latency, weather) = (link.latency, self.weather);
+        if self.counts_bytes {
+            self.summary.wire.count(&outgoing.message);
+        }
         if !self.network.carries(from, to) || self.random.percent(weather.loss) {
             return;
         }

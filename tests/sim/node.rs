@@ -71,6 +71,20 @@ pub(crate) struct Node {
     pub(crate) failing: bool,
 }
 
+/// Whether nothing but a tombstone is left under a key.
+pub(crate) fn strips(changes: &Changes, key: u64) -> bool {
+    let mut buried = changes.buried.iter();
+    buried.any(|burial| burial.key == key && burial.tombstone.is_some())
+}
+
+/// As long as a real one where the peer's name is.
+fn first_actor(peer: &str) -> String {
+    match peer.starts_with('p') {
+        true => format!("{peer}/1"),
+        false => format!("{peer}/{:016x}", 1),
+    }
+}
+
 /// What one call changed, and what may leave when that is on disk.
 struct Batch {
     changes: Changes,
@@ -80,7 +94,7 @@ struct Batch {
 
 impl Peer {
     pub(crate) fn new(name: Arc<str>, clock: Clock, random: Random) -> Self {
-        let disk = Disk::new(&format!("{name}/1"));
+        let disk = Disk::new(&first_actor(&name));
         Peer {
             name,
             clock,
@@ -128,6 +142,12 @@ impl Peer {
     /// Whether all that the node did is on disk.
     pub(crate) fn is_kept(&self) -> bool {
         self.node.as_ref().is_none_or(|node| node.queue.is_empty())
+    }
+
+    /// Whether no more than a tombstone was left under a key.
+    pub(crate) fn is_stripped(&self, key: u64) -> bool {
+        let mut queue = self.node.iter().flat_map(|node| &node.queue);
+        self.disk.is_tombstone(key) || queue.any(|batch| strips(&batch.changes, key))
     }
 
     /// Whether the node doubts what it holds, and has others to ask.
@@ -362,10 +382,14 @@ impl World {
         if self.broken_disks.contains(&p) && group.iter().any(|batch| !batch.changes.is_empty()) {
             return self.commit_failed(p, &group);
         }
+        // The texts of a message are read when all of the group is on disk: some may be others by then.
+        let mut said = Vec::new();
         for batch in group {
             self.keep(p, &batch.changes);
-            self.leave(p, batch.outgoing, batch.answers);
+            said.extend(batch.outgoing);
+            self.leave(p, Vec::new(), batch.answers);
         }
+        self.leave(p, said, Vec::new());
         if self.peers[p]
             .node
             .as_ref()

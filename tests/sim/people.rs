@@ -55,8 +55,14 @@ impl World {
                 let (mut a, mut b) = (self.new_task(), self.new_task());
                 a.depends_on.push(b.task_id.clone());
                 b.depends_on.push(a.task_id.clone());
+                // And somebody chose an id of theirs for a task that waits for nothing.
+                let twin = P2PTask { depends_on: Vec::new(), ..b.clone() };
                 self.submit(p, a);
                 self.submit(other, b);
+                if self.profile.conflicts && self.random.percent(50) {
+                    let third = self.random.below(self.peers.len());
+                    self.submit(third, twin);
+                }
             }
             _ => {
                 let task = self.new_task();

@@ -17,11 +17,13 @@ pub(crate) struct Scenario {
     pub(crate) duration: Option<u64>,
     /// Tasks that are handed in, about; `None`: some for each peer.
     pub(crate) tasks: Option<u64>,
+    /// Whether what is sent is counted in bytes. Then peers have names as long as real ones.
+    pub(crate) bytes: bool,
 }
 
 impl Scenario {
     pub(crate) fn new(seed: u64, peers: usize) -> Self {
-        Scenario { seed, peers, duration: None, tasks: None }
+        Scenario { seed, peers, duration: None, tasks: None, bytes: false }
     }
 
     /// Whether nothing goes wrong in it: then tasks run twice only where claims cross in flight.
@@ -39,6 +41,9 @@ impl Scenario {
         }
         if let Some(tasks) = self.tasks {
             command += &format!(" --tasks {tasks}");
+        }
+        if self.bytes {
+            command += " --bytes";
         }
         command
     }
@@ -161,8 +166,9 @@ impl Profile {
             cycles: random.percent(50),
         }
     }
+
     /// Nothing goes wrong, and tasks keep all workers busy.
-    fn quiet(duration: u64, tasks: u64, random: &mut Random) -> Self {
+    pub(crate) fn quiet(duration: u64, tasks: u64, random: &mut Random) -> Self {
         Profile {
             config: Config::default(),
             duration,

@@ -312,8 +312,9 @@ impl World {
     /// Says something of a task.
     fn report(&mut self, p: usize, slot: usize, claim: Claim, report: Report) {
         let mark = self.mark_for(report);
-        let fence = self.random.percent(80).then_some(claim.fence);
         let caller = self.peers[p].workers[slot].caller();
+        let with_fence = if caller.shared { 50 } else { 80 };
+        let fence = self.random.percent(with_fence).then_some(claim.fence);
         let task = claim.task.clone();
         let is_current = self.peers[p].workers[slot].holds(&claim);
         let (mut accepted, mut try_again) = (false, false);

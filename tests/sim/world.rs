@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) trace: Trace,
     pub(crate) summary: Totals,
+    /// See [`Scenario::bytes`].
+    pub(crate) counts_bytes: bool,
     disturbed_at: Option<u64>,
     calm: bool,
 }
@@ -59,6 +61,15 @@ impl World {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let mut random = Random::new(scenario.seed);
         let profile = Profile::draw(scenario, &mut random);
+        let mut world = World::with(scenario, profile, random);
+        (0..scenario.peers).for_each(|p| world.start_node(p));
+        world.events.plan(1, Event::Person);
+        world.events.plan(MET_AFTER, Event::Fault);
+        world
+    }
+
+    /// Peers whose nodes do not run yet, and nothing that will happen.
+    pub(crate) fn with(scenario: &Scenario, profile: Profile, random: Random) -> Self {
         let mut world = World {
             now: 0,
             events: Events::default(),
@@ -79,22 +90,23 @@ impl World {
             oracle: Oracle::default(),
             trace: Trace::default(),
             summary: Totals::default(),
+            counts_bytes: scenario.bytes,
             disturbed_at: Some(0),
             calm: false,
         };
         for _ in 0..scenario.peers {
             world.add_peer();
         }
-        (0..scenario.peers).for_each(|p| world.start_node(p));
-        world.events.plan(1, Event::Person);
-        world.events.plan(MET_AFTER, Event::Fault);
         world
     }
 
     /// A peer with an empty store. It knows some of those that are there.
     pub(crate) fn add_peer(&mut self) {
         let p = self.peers.len();
-        let name: Arc<str> = format!("p{p}").into();
+        let name: Arc<str> = match self.counts_bytes {
+            true => format!("12D3KooW{p:044}").into(),
+            false => format!("p{p}").into(),
+        };
         let clock =
             Clock { skew: self.random.within(0..20_000) as i64 - 10_000, ..Clock::default() };
         let random = self.random.split();
@@ -122,6 +134,9 @@ impl World {
             self.calm();
         }
         self.summary.virtual_millis = self.now;
+        if self.counts_bytes {
+            self.summary.shares = self.tasks * self.peers.len() as u64;
+        }
         for peer in &self.peers {
             self.trace.count(peer.node.as_ref().map(|node| node.core.roots().have.0));
         }
@@ -129,7 +144,7 @@ impl World {
     }
 
     /// Lets things happen up to a point of time, or until something is broken.
-    fn pass(&mut self, until: u64) {
+    pub(crate) fn pass(&mut self, until: u64) {
         while self.oracle.violation.is_none() {
             let Some((at, event)) = self.events.next(until) else {
                 self.now = until;
@@ -182,9 +197,7 @@ impl World {
     fn calm(&mut self) {
         self.calm = true;
         self.heal();
-        // What is known late may make a task ready that waited for another.
-        let is_well = |world: &World| world.is_done() && world.is_in_sync();
-        if !self.pass_until(WELL_WITHIN, is_well) && self.oracle.violation.is_none() {
+        if !self.pass_until(WELL_WITHIN, World::is_well) && self.oracle.violation.is_none() {
             match self.is_done() {
                 false => self.complain_of_undone(),
                 true => self.complain_of_roots(),
@@ -211,6 +224,11 @@ impl World {
 impl World {
     pub(crate) fn index(&self, name: &str) -> usize {
         self.indices[name]
+    }
+
+    /// No faults, no people, and workers that do what they should.
+    pub(crate) fn calm_from_the_start(&mut self) {
+        self.calm = true;
     }
 
     pub(crate) fn is_calm(&self) -> bool {
@@ -246,6 +264,12 @@ impl World {
 
     pub(crate) fn living(&self) -> impl Iterator<Item = (usize, &Peer)> {
         self.peers.iter().enumerate().filter(|(_, peer)| !peer.gone)
+    }
+
+    /// Whether all is done, and all know it: what is known late may make a task ready that waited for
+    /// another.
+    pub(crate) fn is_well(&self) -> bool {
+        self.is_done() && self.is_in_sync()
     }
 
     fn is_done(&self) -> bool {
