@@ -234,7 +234,7 @@ fn what_changes_during_an_audit_stays_changed() {
 fn an_end_that_others_may_have_forgotten_is_told_again_to_those_that_learn_of_a_lesser_one() {
     let (a, now) = (Arc::<str>::from("a"), at(0));
     let [mut first, mut second, mut here] =
-        ["first", "second", "here"].map(|peer| crate::support::scheduler(peer));
+        ["first", "second", "here"].map(crate::support::scheduler);
     here.replicate(now, 1);
     first.submit(now, task("t")).unwrap();
     push(&mut second, now, &first.take_changes());
