@@ -6,7 +6,7 @@
 
 use std::io;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{self, SignalKind};
 
@@ -60,6 +60,28 @@ impl Group {
     }
 }
 
+/// The groups of this user's processes that were started with `variable` set to `value` in their
+/// environment. Only Linux tells; elsewhere none.
+#[must_use]
+pub fn groups_started_with(variable: &str, value: &str) -> Vec<Group> {
+    let wanted = format!("{variable}={value}").into_bytes();
+    let is_wanted = |id: i32| {
+        // It may have ended meanwhile, or be another user's.
+        let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == wanted)
+    };
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut groups: Vec<Group> = Vec::new();
+    for id in ids.filter(|id| is_wanted(*id)).filter_map(Pid::from_raw) {
+        let group = getpgid(Some(id))
+            .ok()
+            .and_then(|group| Group::from_id(group.as_raw_nonzero().get().into()));
+        groups.extend(group.filter(|group| !groups.contains(group)));
+    }
+    groups
+}
+
 /// What the operating system asks of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -110,6 +132,21 @@ mod tests {
             assert_eq!(Group::from_id(id), None, "{id}");
         }
         assert_eq!(Group::from_id(2).map(Group::id), Some(2));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_group_is_found_by_what_it_was_started_with() {
+        let value = std::process::id().to_string();
+        let found = || groups_started_with("P2P_TEST_OF_GROUPS", &value);
+        assert_eq!(found(), []);
+        let mut command = Command::new("sleep");
+        command.arg("1000").env("P2P_TEST_OF_GROUPS", &value);
+        let (mut child, group) = start(&mut command).unwrap();
+        assert_eq!(found(), [group]);
+        group.kill();
+        child.wait().await.unwrap();
+        assert_eq!(found(), []);
     }
 
     #[tokio::test]

@@ -525,6 +525,31 @@ fn a_tag_that_nobody_knows_is_refused() {
     assert!(run.stderr.contains("code: unknown_tag"), "{run:?}");
 }
 
+/// The worker is killed after it started a command, and before it could say which process that is.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_command_is_ended_whose_start_its_killed_worker_could_not_tell_of() {
+    use std::io::Write;
+    use std::os::unix::process::CommandExt;
+
+    let home = Home::new();
+    let run = format!("test-{}", std::process::id());
+    let mut guard = home.command();
+    guard.args(["p2p-workflow", "guard"]).stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut guard = Process::spawn(guard);
+    let mut pipe = guard.child().stdin.take().unwrap();
+    writeln!(pipe, "start {run}").unwrap();
+    let mut command = home.prepare(std::process::Command::new("sleep"));
+    command.arg("1000").env("P2P_RUN", &run).process_group(0);
+    let mut other = home.prepare(std::process::Command::new("sleep"));
+    other.arg("1000").env("P2P_RUN", format!("{run}0")).process_group(0);
+    let (mut command, mut other) = (Process::spawn(command), Process::spawn(other));
+    drop(pipe);
+    eventually("the command's end", || command.child().try_wait().unwrap());
+    assert_eq!(guard.exit_code(), 0);
+    assert!(other.child().try_wait().unwrap().is_none(), "another run is let alone");
+}
+
 /// As when a log's collector was restarted.
 #[test]
 fn a_worker_whose_stderr_nobody_reads_any_more_goes_on() {

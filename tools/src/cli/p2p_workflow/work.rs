@@ -157,6 +157,7 @@ impl Work {
             guard,
             orders,
             tally: std::sync::Mutex::default(),
+            settled: tokio::sync::Notify::new(),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::guard::Guard;
+use super::guard::{self, Guard};
 use super::orders::{Order, Orders};
 use super::output::{Head, Tail};
 use super::slot::Taken;
@@ -75,11 +75,17 @@ impl Program {
         guard: &Guard,
         outside: Outside<'_>,
     ) -> io::Result<Run> {
-        let (child, group) = process::start(&mut self.command(task))?;
-        guard.add(group).await;
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        let run = Running { group, deadline, outside, stage: Stage::Free }.run(child, task).await;
-        guard.remove(group).await;
+        let name = guard.begin().await;
+        let run = match process::start(self.command(task).env(guard::VARIABLE, &name)) {
+            Err(error) => Err(error),
+            Ok((child, group)) => {
+                guard.began(&name, group).await;
+                let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+                let running = Running { group, deadline, outside, stage: Stage::Free };
+                running.run(child, task).await
+            }
+        };
+        guard.end(&name).await;
         run
     }
 

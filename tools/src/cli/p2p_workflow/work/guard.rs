@@ -1,13 +1,20 @@
 //! The guard: a process of its own that ends the worker's commands when the worker was killed.
 //!
-//! It reads from a pipe which process groups there are, `+` and a number when one was started, `-`
-//! when it is over. The pipe ends with the worker, however that ends; what is left then is killed
-//! at once, since its tasks are on their way to others. A command is told its task only after the
-//! guard was told of it.
+//! It reads from a pipe which runs there are: `start RUN` before a command is started, `group RUN ID`
+//! once its process group is known, `over RUN` when nothing of it is left. The pipe ends with the
+//! worker, however that ends; what is left then is killed at once, since its tasks are on their way
+//! to others.
+//!
+//! A worker that is killed between the first line and the second leaves a command whose group it told
+//! nobody. Each command has the name of its run in its environment, and is found by that where the
+//! operating system shows it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, BufRead};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use p2p_workflow_scheduler::node::process::{self, Group, Requests};
 use tokio::io::AsyncWriteExt;
@@ -16,12 +23,21 @@ use tokio::sync::Mutex;
 
 use super::super::Failure;
 
+/// What a command has the name of its run in.
+pub(super) const VARIABLE: &str = "P2P_RUN";
+
+/// How often, and how many times, a command is looked for that was being started when its worker was
+/// killed: it shows its environment only once it has begun.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const LOOKS: u32 = 20;
+
 /// The worker's end of the pipe.
 #[derive(Debug)]
 pub(super) struct Guard {
     process: Mutex<Child>,
     /// `None` once it is closed.
     pipe: Mutex<Option<ChildStdin>>,
+    runs: AtomicU64,
 }
 
 impl Guard {
@@ -31,23 +47,32 @@ impl Guard {
         command.args(["p2p-workflow", "guard"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let (mut process, _group) = process::start(&mut command)?;
         let pipe = Mutex::new(process.stdin.take());
-        Ok(Guard { process: Mutex::new(process), pipe })
+        Ok(Guard { process: Mutex::new(process), pipe, runs: AtomicU64::new(0) })
     }
 
-    /// A group was started.
-    pub(super) async fn add(&self, group: Group) {
-        self.tell('+', group).await;
+    /// A command is about to be started. Returns the name of its run, which no other has on this
+    /// machine as long as this worker runs.
+    pub(super) async fn begin(&self) -> String {
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        let run = format!("{}-{number}", std::process::id());
+        self.tell(&format!("start {run}\n")).await;
+        run
     }
 
-    /// A group is over.
-    pub(super) async fn remove(&self, group: Group) {
-        self.tell('-', group).await;
+    /// It was started.
+    pub(super) async fn began(&self, run: &str, group: Group) {
+        self.tell(&format!("group {run} {}\n", group.id())).await;
     }
 
-    async fn tell(&self, sign: char, group: Group) {
+    /// Nothing of it is left.
+    pub(super) async fn end(&self, run: &str) {
+        self.tell(&format!("over {run}\n")).await;
+    }
+
+    async fn tell(&self, line: &str) {
         let mut pipe = self.pipe.lock().await;
         let Some(open) = &mut *pipe else { return };
-        if let Err(error) = open.write_all(format!("{sign}{}\n", group.id()).as_bytes()).await {
+        if let Err(error) = open.write_all(line.as_bytes()).await {
             tracing::warn!(
                 "the guard is gone ({error}): commands would outlive this process if it was killed"
             );
@@ -68,26 +93,47 @@ impl Guard {
 pub(crate) fn guard() -> Result<String, Failure> {
     // Signals that are meant for the worker, as when a service is stopped, must not end it first.
     let _watched = Requests::watch();
-    for group in left(io::stdin().lock()) {
-        tracing::warn!("the worker is gone; ending its process group {}", group.id());
-        group.kill();
+    for (run, group) in left(io::stdin().lock()) {
+        let groups = group.map_or_else(|| find(&run), |group| vec![group]);
+        for group in groups {
+            tracing::warn!("the worker is gone; ending its process group {}", group.id());
+            group.kill();
+        }
     }
     Ok(String::new())
 }
 
-/// The groups that are left at the pipe's end.
-fn left(pipe: impl BufRead) -> HashSet<Group> {
-    let mut groups = HashSet::new();
+/// The runs that are left at the pipe's end, with their groups where they are known.
+fn left(pipe: impl BufRead) -> HashMap<String, Option<Group>> {
+    let mut runs = HashMap::new();
     for line in pipe.lines().map_while(Result::ok) {
-        let (sign, id) = line.split_at_checked(1).unwrap_or_default();
-        let group = id.parse().ok().and_then(Group::from_id);
-        match (sign, group) {
-            ("+", Some(group)) => groups.insert(group),
-            ("-", Some(group)) => groups.remove(&group),
-            _ => false,
-        };
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["start", run] => {
+                runs.insert((*run).to_owned(), None);
+            }
+            ["group", run, id] => {
+                let group = id.parse().ok().and_then(Group::from_id);
+                runs.insert((*run).to_owned(), group);
+            }
+            ["over", run] => {
+                runs.remove(*run);
+            }
+            _ => {}
+        }
     }
-    groups
+    runs
+}
+
+fn find(run: &str) -> Vec<Group> {
+    for _ in 0..LOOKS {
+        let groups = process::groups_started_with(VARIABLE, run);
+        if !groups.is_empty() {
+            return groups;
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+    Vec::new()
 }
 
 #[cfg(test)]
@@ -96,17 +142,22 @@ mod tests {
 
     #[test]
     fn what_was_started_and_is_not_over_is_left() {
-        let ids = |text: &str| {
-            let mut ids: Vec<i32> = left(text.as_bytes()).into_iter().map(Group::id).collect();
-            ids.sort_unstable();
-            ids
+        let left = |text: &str| {
+            let runs = left(text.as_bytes()).into_iter();
+            let mut runs: Vec<_> = runs.map(|(run, group)| (run, group.map(Group::id))).collect();
+            runs.sort_unstable();
+            runs
         };
-        assert_eq!(ids("+200\n+300\n-200\n+400\n"), [300, 400]);
-        assert_eq!(ids("+200\n-200\n"), [0; 0]);
+        let text = "start 1-0\ngroup 1-0 200\nstart 1-1\nover 1-0\ngroup 1-1 300\nstart 1-2\n";
+        assert_eq!(left(text), [("1-1".to_owned(), Some(300)), ("1-2".to_owned(), None)]);
+        assert_eq!(left("start 1-0\nover 1-0\n"), []);
     }
 
     #[test]
     fn what_is_no_command_s_group_is_never_ended() {
-        assert_eq!(left(&b"+0\n+1\n+-1\n+\n\nnonsense\n+99999999999\n"[..]).len(), 0);
+        for id in ["0", "1", "-1", "", "nonsense", "99999999999"] {
+            let runs = left(format!("start 1-0\ngroup 1-0 {id}\n").as_bytes());
+            assert_eq!(runs.get("1-0"), Some(&None), "{id}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! One slot: takes a task, runs the command for it, reports, and does so again.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,12 +18,13 @@ use super::output::too_much;
 use super::report::{Outcome, Tally};
 use super::{drain, lease};
 use crate::cli::duration::Seconds;
-use crate::client::{Answer, Arguments, CallError, Client};
+use crate::client::{Answer, Arguments, CallError, Client, Ticket};
 
 /// How long one call waits for a task.
 const WAIT: Seconds = Seconds(50);
-/// How long it waits while others run what may bring more.
-const WAIT_TO_DRAIN: Seconds = Seconds(1);
+/// How soon a worker that drains asks again while others run what may bring more; at most, as it
+/// doubles. What its own slots run it hears of at once.
+const DRAIN_INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 /// How soon a node that refuses for the time being is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -38,6 +41,8 @@ pub(super) struct Worker {
     pub(super) guard: Guard,
     pub(super) orders: Orders,
     pub(super) tally: Mutex<Tally>,
+    /// Told when a task of this worker is settled: another may be ready now.
+    pub(super) settled: Notify,
 }
 
 impl Worker {
@@ -59,7 +64,8 @@ impl Worker {
         Ok(())
     }
 
-    fn want(&self, wait: Seconds) -> Arguments {
+    fn want(&self) -> Arguments {
+        let wait = if self.drain { Seconds(0) } else { WAIT };
         Arguments::new()
             .with("wait_seconds", wait)
             .with_list("capabilities", &self.capabilities)
@@ -156,11 +162,13 @@ impl Taken {
 pub(super) struct Slot {
     client: Client,
     worker: Arc<Worker>,
+    /// The call for the next task that went out with the last report: both wait for one sync.
+    ahead: Option<Ticket>,
 }
 
 impl Slot {
     pub(super) fn new(client: Client, worker: Arc<Worker>) -> Self {
-        Slot { client, worker }
+        Slot { client, worker, ahead: None }
     }
 
     /// Works until an order or the end of the work says to stop.
@@ -180,18 +188,26 @@ impl Slot {
     /// The next task; `None` if there shall be none.
     async fn take(&mut self) -> Result<Option<Taken>, Failure> {
         let worker = self.worker.clone();
-        let mut wait = if worker.drain { Seconds(0) } else { WAIT };
+        let [mut pause, longest] = DRAIN_INTERVALS;
         while worker.orders.now() == Order::Work {
+            let mut settled = pin!(worker.settled.notified());
+            settled.as_mut().enable();
             let asked = tokio::select! {
                 // An answer on its way when the order comes is lost with the connection, and what
                 // it gives goes back.
                 () = worker.orders.reached(Order::Finish) => return Ok(None),
-                asked = self.ask(wait) => asked,
+                asked = self.ask() => asked,
             };
             match asked {
                 Ok(Asked::Given(task)) => return Ok(Some(task)),
                 Ok(Asked::NothingLeft) => return Ok(None),
-                Ok(Asked::Nothing) if worker.drain => wait = WAIT_TO_DRAIN,
+                Ok(Asked::Nothing) if worker.drain => {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => pause = longest.min(2 * pause),
+                        () = settled => {}
+                        () = worker.orders.reached(Order::Finish) => {}
+                    }
+                }
                 Ok(Asked::Nothing) => {}
                 Err(error) => worker.bear(error).await?,
             }
@@ -199,8 +215,12 @@ impl Slot {
         Ok(None)
     }
 
-    async fn ask(&mut self, wait: Seconds) -> Result<Asked, CallError> {
-        let answer = self.client.call(next::TOOL, self.worker.want(wait)).await?;
+    async fn ask(&mut self) -> Result<Asked, CallError> {
+        let ticket = match self.ahead.take() {
+            Some(ticket) => ticket,
+            None => self.client.start_call(next::TOOL, self.worker.want()).await?,
+        };
+        let answer = self.client.answer(ticket).await?;
         match Taken::of(&answer, self.worker.lease)? {
             Some(task) => Ok(Asked::Given(task)),
             None if !self.worker.drain => Ok(Asked::Nothing),
@@ -233,6 +253,8 @@ impl Slot {
         let lost = kept?;
         let outcome = match (run, lost) {
             (Err(error), _) => {
+                // Before the report, behind which the next task would come.
+                worker.orders.give(Order::EndCommands);
                 self.report(task, task.report("released")).await?;
                 let path = worker.program.path.display();
                 let text = format!("cannot run {path}: {error}");
@@ -242,6 +264,7 @@ impl Slot {
             (Ok(run), None) => self.settle(task, run).await?,
         };
         worker.tally().add(task, began.elapsed(), &outcome);
+        worker.settled.notify_waiters();
         Ok(())
     }
 
@@ -286,7 +309,7 @@ impl Slot {
     /// Calls until the node takes it or refuses for good, or a person wants an end of it.
     async fn report(&mut self, task: &Taken, report: Arguments) -> Result<Reported, Failure> {
         loop {
-            match self.client.call(complete::TOOL, report.clone()).await {
+            match self.report_once(report.clone()).await {
                 Ok(answer) => return Ok(Reported::Taken(answer)),
                 Err(error) if is_temporary(&error) => {
                     if self.worker.orders.now() >= Order::EndCommands {
@@ -302,6 +325,16 @@ impl Slot {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Sends a report, and behind it the call for the next task where there shall be one.
+    async fn report_once(&mut self, report: Arguments) -> Result<Answer, CallError> {
+        let reported = self.client.start_call(complete::TOOL, report).await?;
+        let goes_on = !self.worker.once && self.worker.orders.now() == Order::Work;
+        if goes_on && self.ahead.is_none() {
+            self.ahead = Some(self.client.start_call(next::TOOL, self.worker.want()).await?);
+        }
+        self.client.answer(reported).await
     }
 }
 
