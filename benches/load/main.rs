@@ -20,6 +20,7 @@ mod scenarios;
 mod series;
 mod stores;
 mod swarm;
+mod work;
 
 use std::io;
 use std::path::PathBuf;

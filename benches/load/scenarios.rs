@@ -17,6 +17,7 @@ use crate::report::{Bound, Compared, Report, Unit, count, mebibytes};
 use crate::series::Series;
 use crate::stores;
 use crate::swarm;
+use crate::work;
 
 /// How many calls, or cycles, are under way at once.
 const IN_FLIGHT: [usize; 3] = [1, 8, MANY];
@@ -45,6 +46,8 @@ pub(crate) enum Scenario {
     Propagation,
     /// A node with two peers attached, beside one alone
     Attached,
+    /// A worker that runs a command for each task
+    Work,
     /// Starting with an empty store
     Start,
     /// A large backlog: cycles, memory, starting
@@ -65,6 +68,7 @@ impl Scenario {
         Self::Http,
         Self::Propagation,
         Self::Attached,
+        Self::Work,
         Self::Start,
         Self::Backlog,
         Self::CatchUp,
@@ -89,6 +93,7 @@ impl Scenario {
             }
             Self::Propagation => swarm::propagation(bench, report),
             Self::Attached => swarm::attached(bench, report),
+            Self::Work => work::work(bench, report),
             Self::Start => stores::start(bench, report),
             Self::Backlog => stores::backlog(bench, report),
             Self::CatchUp => catch_up::catch_up(bench, report),

@@ -144,10 +144,12 @@ pub(crate) fn attached(bench: &Bench, report: &mut Report) -> io::Result<()> {
         report.section(format_args!("A node with two peers attached, {name}"));
         for slots in [1, MANY] {
             let (mut by_itself, mut with_peers) = (Mixed::default(), Mixed::default());
-            let mut rounds = Vec::new();
+            let (mut rounds, mut others) = (Vec::new(), Duration::ZERO);
             for _ in 0..bench.rounds {
                 let without = mixed(&mut alone, slots, bench.round, A_THIRD)?;
+                let before = processor_time(&nodes[1..])?;
                 let with = mixed(&mut nodes[0], slots, bench.round, ALL)?;
+                others += processor_time(&nodes[1..])?.saturating_sub(before);
                 rounds.push(Compared {
                     floor: without.calls.per_second(),
                     product: with.calls.per_second(),
@@ -162,6 +164,8 @@ pub(crate) fn attached(bench: &Bench, report: &mut Report) -> io::Result<()> {
                 "  the node's processor time a call, both",
                 format_args!("{} {}", Time(by_itself.of_a_call()), Time(with_peers.of_a_call())),
             );
+            let of_a_call = others / with_peers.count.max(1);
+            report.fact("  its peers' processor time a call, together", Time(of_a_call));
             report.fact("  the peers had all of it after", Time(caught_up));
             report.judge(
                 format_args!("two peers attached, {name}, {slots} in flight"),
@@ -240,6 +244,11 @@ fn mixed(client: &mut Client, slots: usize, round: Duration, takeable: u64) -> i
     let count = u32::try_from(latencies.len()).map_err(io::Error::other)?;
     let processor = machine::processor_time(client.pid())?.saturating_sub(before);
     Ok(Mixed { calls: Series::round(latencies, began.elapsed()), count, processor })
+}
+
+/// What nodes used of the processors so far, together.
+fn processor_time(nodes: &[Client]) -> io::Result<Duration> {
+    nodes.iter().map(|node| machine::processor_time(node.pid())).sum()
 }
 
 /// Waits until a node's peers hold what it holds, and returns how long that took.

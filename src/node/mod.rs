@@ -18,7 +18,7 @@
 //! swarm's key, `network` carries the core's messages to other machines' nodes and theirs to it.
 //!
 //! [`attach()`] is the way in: it makes this process the node, or connects it to the one that is.
-//! Everything that differs between operating systems is in `local` and [`stdio`].
+//! Everything that differs between operating systems is in `local`, [`process`] and [`stdio`].
 
 mod attach;
 mod calls;
@@ -28,6 +28,7 @@ mod network;
 mod outbox;
 mod pairing;
 mod place;
+pub mod process;
 mod running;
 mod session;
 pub mod stdio;
@@ -47,4 +48,5 @@ pub use running::Node;
 pub use session::{Hello, Session, random_worker};
 pub use watch::{Topic, Watch};
 
-pub use crate::store::{Durability, LostRun, LostSpec};
+pub use crate::store::{Durability, Event, Happened, LostRun, LostSpec};
+pub use crate::swarm::PeerId;

@@ -54,8 +54,10 @@ pub struct Peers {
     pub here: Here,
     /// Those that are connected.
     pub connected: Vec<PeerInfo>,
-    /// All others that are known.
+    /// All others that were heard of.
     pub members: Vec<MemberView>,
+    /// Those whose addresses are kept and who are let in, heard of or not.
+    pub remembered: Vec<PeerId>,
     /// How many tasks each holds that holds any.
     pub holders: BTreeMap<Arc<str>, u64>,
     /// Who is let in.
@@ -238,11 +240,11 @@ impl Node {
 
     /// All that this machine has heard of, by id.
     async fn known_peers(&self) -> Result<BTreeMap<String, PeerId>, SwarmError> {
-        let Peers { here, connected, members, admission, refusals, .. } =
+        let Peers { here, connected, members, remembered, admission, refusals, .. } =
             self.swarm_peers().await?;
         let members = members.iter().map(|member| &*member.peer_id).chain([&*here.peer_id]);
         let members = members.filter_map(|id| id.parse().ok());
-        let connected = connected.into_iter().map(|info| info.peer);
+        let connected = connected.into_iter().map(|info| info.peer).chain(remembered);
         let refused = refusals.into_iter().filter_map(|refusal| refusal.peer);
         let Admission { trusted, blocked } = admission;
         let all = members.chain(connected).chain(refused).chain(trusted).chain(blocked);
@@ -261,10 +263,13 @@ impl Node {
             (scheduler.members(now), scheduler.holders())
         };
         let (members, holders) = self.call(look).await?;
+        let remembered = pairing.known.iter().map(|(peer, _)| *peer);
+        let remembered = remembered.filter(|peer| pairing.admission.lets_in(peer)).collect();
         Ok(Peers {
             here: self.swarm_here().await,
             connected: swarm.peers().await,
             members,
+            remembered,
             holders,
             admission: pairing.admission,
             refusals: swarm.refusals().await,

@@ -284,13 +284,16 @@ impl Node {
     }
 
     /// Takes out what the core has to say to its peers, and the ticket of all that it shows.
-    pub(super) async fn take_messages(&self) -> Result<(Vec<Outgoing>, Ticket), CallError> {
+    pub(super) async fn take_messages(
+        &self,
+        take: impl FnOnce(&mut P2PWorkflowScheduler) -> Vec<Outgoing>,
+    ) -> Result<(Vec<Outgoing>, Ticket), CallError> {
         let mut core = self.0.core.lock().await;
         if self.0.closed.load(Ordering::Acquire) {
             return Err(CallError::Stopping);
         }
         let ticket = self.hand_over(&mut core, now_since(self.0.started));
-        Ok((core.scheduler.take_outgoing(), ticket))
+        Ok((take(&mut core.scheduler), ticket))
     }
 
     /// Serves those who wait, tells those who watch, hands over what changed and sets the alarm.
@@ -375,6 +378,14 @@ impl Core {
 fn log_what_was_lost(changes: &Changes) {
     for Duplicate { task_id, peer, worker, .. } in &changes.duplicates {
         tracing::warn!("task {task_id:?} ran twice: the run of worker {worker} at {peer} lost");
+    }
+    for id in &changes.forgotten {
+        tracing::warn!(
+            "task {id:?} ended elsewhere long ago, and is forgotten there: dropped here"
+        );
+    }
+    for Duplicate { task_id, peer, worker, .. } in &changes.not_lost {
+        tracing::warn!("task {task_id:?}: the run of worker {worker} at {peer} counts after all");
     }
     for Conflict { record, .. } in &changes.conflicts {
         let id = &record.spec.task_id;

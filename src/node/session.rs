@@ -8,8 +8,9 @@ use tokio::sync::{OnceCell, oneshot};
 
 use crate::scheduler::{
     Caller, Claimed, Filter, Ids, LeaseTerm, Mark, Marked, MemberView, NothingReady, Now, Offer,
-    P2PTask, Page, PeerUpdated, Status, Submitted, Want, Why,
+    P2PTask, Page, PeerUpdated, Rejection, Status, Submitted, Want, Why,
 };
+use crate::store::Event;
 
 use super::calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
 use super::running::{Core, Gift, Node, Waiter};
@@ -368,6 +369,19 @@ impl Session {
             Ok(Shown { task, payload, result, duplicates, conflicts })
         });
         Ok((status, shown.await?))
+    }
+
+    /// What happened to a task, as this peer saw it, the oldest first.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn history(&self, task_id: &str) -> Result<Vec<Event>, CallError> {
+        let show = self.0.node.call(|scheduler, now| scheduler.show(now, task_id).map(|it| it.key));
+        let key = show.await??;
+        let events = self.0.node.read(move |reader| reader.history(key)).await?;
+        // It may have been stripped in between.
+        let task_id = || task_id.to_owned();
+        events.ok_or_else(|| Rejection::TaskNotFound { task_id: task_id() }.into())
     }
 
     /// A workflow's counts, in the order of [`State::ALL`](crate::scheduler::State::ALL), and its

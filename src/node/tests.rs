@@ -1,6 +1,8 @@
 //! A node among peers that are not like it: ill-behaved, of another version, or slow. They are
 //! played by hand, over the swarm's own transport.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -112,7 +114,8 @@ fn push(spoil: impl Fn(&mut Carried)) -> Message {
         })
         .collect();
     records.iter_mut().for_each(spoil);
-    Content::Push { records, clock: [].into() }.into()
+    let (records, clock, told) = (Arc::new(records), [].into(), Vec::new());
+    Content::Push { records, clock, told }.into()
 }
 
 #[tokio::test]
@@ -188,7 +191,7 @@ async fn a_peer_that_answers_nothing_costs_a_bounded_room_and_others_are_told_al
                 let Content::Push { records, .. } = wire::decode(&bytes).unwrap().content else {
                     continue;
                 };
-                for carried in records {
+                for carried in &*records {
                     told.send(carried.record.spec.task_id.to_string()).unwrap();
                 }
             }
@@ -213,5 +216,44 @@ async fn a_peer_that_answers_nothing_costs_a_bounded_room_and_others_are_told_al
     }
     assert!(waiting < 5 * 1024 * 1024, "{waiting} bytes were sent to who answers nothing");
     drop(quick);
+    node.close().await;
+}
+
+/// Once a busy node had so many pushes under way to one peer that the swarm allowed no more of them,
+/// and what was in the others was missing there until a pull.
+#[tokio::test]
+async fn a_busy_node_pushes_little_at_a_time_and_leaves_nothing_out() {
+    const TASKS: usize = 300;
+    let folder = TempDir::new().unwrap();
+    let mut peer = Peer::start(&NetworkKey::generate().unwrap()).await;
+    let (node, session, _) = node(&folder, &peer).await;
+    for number in 0..TASKS {
+        session.submit(task(&number.to_string(), None)).await.unwrap();
+    }
+    // Until there are so many, nothing is answered.
+    let (mut told, mut most, mut waiting) = (BTreeSet::new(), 0, BTreeMap::new());
+    while told.len() < TASKS {
+        let next = timeout(Duration::from_secs(1), peer.events.recv()).await;
+        let Ok(Some(event)) = next else {
+            // All are on their way that may be.
+            let answers = std::mem::take(&mut waiting).into_values();
+            answers.for_each(|answer: Answer| answer.send(Vec::new()).unwrap());
+            continue;
+        };
+        let Event::Request { bytes, answer, .. } = event else { continue };
+        match wire::decode(&bytes).unwrap().content {
+            Content::Push { records, .. } => {
+                let ids = records.iter().map(|carried| &*carried.record.spec.task_id);
+                told.extend(ids.map(|id| id.parse::<usize>().unwrap()));
+                // One that went over a connection that was closed comes again.
+                waiting.insert(bytes, answer);
+                most = most.max(waiting.len());
+            }
+            _ => answer.send(Vec::new()).unwrap(),
+        }
+    }
+    assert_eq!(told, BTreeSet::from_iter(0..TASKS));
+    assert!(most <= 8, "{most} at a time");
+    assert_eq!(refusals(&node, peer.swarm.peer_id()).await, []);
     node.close().await;
 }

@@ -53,6 +53,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, Unreadable> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use proptest::prelude::*;
 
@@ -78,7 +79,8 @@ mod tests {
             result: change.result,
         });
         let clock = BTreeMap::from([("me".to_owned(), 1 << 53)]);
-        Content::Push { records: records.collect(), clock }.into()
+        let records = Arc::new(records.collect());
+        Content::Push { records, clock, told: vec!["other".into()] }.into()
     }
 
     /// The bytes of this version with another content.
@@ -121,7 +123,8 @@ mod tests {
         let clock = BTreeMap::from([("a".to_owned(), 7)]);
         let later =
             Later::Push { colour: [1; 3], records: vec![], clock: clock.clone(), depth: None };
-        let known = Content::Push { records: Vec::new(), clock };
+        let (records, told) = (Arc::default(), Vec::new());
+        let known = Content::Push { records, clock, told };
         assert_eq!(decode(&with_content(&later)).unwrap().content, known);
         let unknown = decode(&with_content(&Later::Question)).unwrap_err();
         assert!(matches!(unknown, Unreadable::Content(_)), "{unknown}");

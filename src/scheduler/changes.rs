@@ -1,7 +1,7 @@
 //! What a call changed, for whoever keeps it: all of one [`Changes`] goes to disk in one
 //! transaction, in the order in which they came, before anything that shows them is answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::record::{Dot, Record};
@@ -27,10 +27,15 @@ pub struct Changes {
     /// Whether what is kept may be older than what peers have forgotten already: see
     /// [`Kept::doubtful`].
     pub doubtful: Option<bool>,
+    /// Live tasks that are dropped since the others had seen their ends and forgotten them; not kept.
+    pub forgotten: Vec<Arc<str>>,
     /// Specs that lost a merge against another under the same id.
     pub conflicts: Vec<Conflict>,
     /// Second runs that were found.
     pub duplicates: Vec<Duplicate>,
+    /// Runs that were found to be second ones before, and count after all. None of them is among those
+    /// above.
+    pub not_lost: Vec<Duplicate>,
 }
 
 impl Changes {
@@ -50,11 +55,13 @@ impl Changes {
             buried,
             members: _,
             doubtful,
+            forgotten: _,
             conflicts,
             duplicates,
+            not_lost,
         } = self;
         let lists = [tasks.len(), clock.len(), have.len(), buried.len()];
-        let found = [conflicts.len(), duplicates.len()];
+        let found = [conflicts.len(), duplicates.len(), not_lost.len()];
         lists.iter().chain(&found).any(|len| *len > 0) || actor.is_some() || doubtful.is_some()
     }
 }
@@ -149,8 +156,8 @@ pub struct Kept {
     pub doubtful: bool,
     /// How many conflicts were found.
     pub conflicts: u64,
-    /// How many duplicates were found.
-    pub duplicates: u64,
+    /// The claims whose runs are told of as second ones.
+    pub lost_runs: BTreeSet<Dot>,
     /// The first key that no task has had.
     pub next_key: u64,
 }

@@ -92,7 +92,7 @@ impl P2PWorkflowScheduler {
 
     /// Who owns the task as it would be claimed, and why this peer may have it.
     fn ownership(&self, record: &Record) -> Ownership {
-        let candidates = self.members.candidates();
+        let candidates = self.ranking();
         let combined = record.combined_hash();
         let epoch = u64::from(self.claim_epoch(record));
         let rank = candidates.rank_of(&self.peer, &combined, epoch).unwrap_or(candidates.len());

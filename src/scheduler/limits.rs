@@ -36,6 +36,8 @@ pub const MAX_BEATS: usize = 128;
 pub const MAX_HELD_COUNTERS: usize = 1_000_000;
 /// Records that wait to be pushed while the driver is busy; what is more comes by a pull.
 pub const MAX_FRESH: usize = 5_000;
+/// Peers that a push says were told already: more than are told at a time, and few beside the records.
+pub const MAX_TOLD: usize = 16;
 /// Tasks of a node that have not ended: 1.2 GB of memory at 600 bytes each.
 pub const MAX_LIVE_TASKS: usize = 2_000_000;
 /// Tasks in one page of a list: what a model reads at once.

@@ -82,16 +82,20 @@ pub struct P2PWorkflowScheduler {
     pub(super) ready: Ready,
     /// Workers whose session is attached: their leases do not run out.
     pub(super) attached: BTreeSet<Arc<str>>,
-    /// When a worker of this peer last asked for a task, on the monotonic clock.
+    /// When a worker of this peer last asked for a task, and since when this peer takes work, on the
+    /// monotonic clock.
     asked_at: Option<u64>,
+    works_since: u64,
+    /// Whether the others have had time to say that they take work too: see
+    /// [`P2PWorkflowScheduler::ranking`].
+    knows_workers: bool,
     pub(super) jitter: Jitter,
     pub(super) changes: Changes,
     pub(super) gathered: Gathered,
     pub(super) conflicts: u64,
-    pub(super) duplicates: u64,
-    /// Specs and runs that were found to have lost, so that each counts once however often its
-    /// records come in.
+    /// Specs that were found to have lost, so that each counts once however often its records come in.
     pub(super) lost_specs: BTreeSet<(u64, Hash256)>,
+    /// The claims whose runs are told of as second ones.
     pub(super) lost_runs: BTreeSet<Dot>,
     /// Tasks that became pending after having been blocked, in this call.
     pub(super) unblocked: Vec<u64>,
@@ -150,13 +154,14 @@ impl P2PWorkflowScheduler {
             ready: Ready::default(),
             attached: BTreeSet::new(),
             asked_at: None,
+            works_since: 0,
+            knows_workers: false,
             jitter,
             changes: Changes::default(),
             gathered: Gathered::default(),
             conflicts: kept.conflicts,
-            duplicates: kept.duplicates,
             lost_specs: BTreeSet::new(),
-            lost_runs: BTreeSet::new(),
+            lost_runs: kept.lost_runs,
             unblocked: Vec::new(),
             became_ready: false,
             pruning: Pruning::default(),
@@ -252,9 +257,9 @@ impl P2PWorkflowScheduler {
     pub fn advance(&mut self, now: Now) {
         let last = std::mem::replace(&mut self.now, now);
         self.notice_sleep(last, now);
-        let before = self.members.candidates().len();
+        let before = self.members.sizes();
         let down = self.members.advance(now, &self.config);
-        if before != self.members.candidates().len() {
+        if before != self.members.sizes() {
             self.sweep = Some(0);
         }
         for peer in down {
@@ -283,7 +288,7 @@ impl P2PWorkflowScheduler {
     /// A member's heartbeat came in.
     pub fn heartbeat(&mut self, now: Now, peer: &Arc<str>, beat: Heartbeat) {
         let was_down = self.members.is_down(peer);
-        let before = self.members.candidates().len();
+        let before = self.members.sizes();
         if self.members.heartbeat(now, &self.config, peer, beat) {
             let heard = Heard { at: now.wall, have: None };
             let stays = beat.presence != Presence::Left;
@@ -305,8 +310,28 @@ impl P2PWorkflowScheduler {
         let is_news = !self.takes_work();
         self.asked_at = Some(now.monotonic);
         if is_news {
+            self.works_since = now.monotonic;
             self.members.changed = true;
             self.beat_at_once(now);
+        }
+    }
+
+    /// Among whom this peer ranks itself: the candidates. While it takes no work, and until it has
+    /// heard who else does once it begins, all that are there: where workers begin on several
+    /// machines at once, none takes what is another's.
+    pub(super) fn ranking(&self) -> &Candidates {
+        match self.knows_workers || self.replication.is_none() {
+            true => self.members.candidates(),
+            false => self.members.everyone(),
+        }
+    }
+
+    /// Follows whether this peer takes work, once a heartbeat.
+    pub(super) fn follow_workers(&mut self, now: Now) {
+        let heard = now.monotonic.saturating_sub(self.works_since);
+        let knows = self.takes_work() && heard >= 2 * self.config.heartbeat_interval;
+        if knows != std::mem::replace(&mut self.knows_workers, knows) {
+            self.sweep = Some(0);
         }
     }
 
@@ -327,10 +352,10 @@ impl P2PWorkflowScheduler {
         &mut self,
         now: Now,
         peer: &Arc<str>,
-        candidates_before: usize,
+        before: (usize, usize),
         was_down: bool,
     ) {
-        if candidates_before != self.members.candidates().len() {
+        if before != self.members.sizes() {
             self.sweep = Some(0);
         }
         if was_down && !self.members.is_down(peer) {

@@ -213,6 +213,9 @@ impl P2PWorkflowScheduler {
         if let Some(given) = fence.filter(|_| !same_fence) {
             return Err(Rejection::StaleFence { task_id, given });
         }
+        if !own && self.members.is_down(&lease.holder) {
+            return Err(Rejection::HolderDown { task_id, peer: lease.holder.to_string() });
+        }
         if !own {
             let standing = match lease.holder == self.peer {
                 true => format!("held by worker {:?} of this node", lease.worker),

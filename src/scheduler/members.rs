@@ -117,6 +117,8 @@ pub(crate) struct Members {
     candidates: Candidates,
     /// The same without this peer.
     others: Candidates,
+    /// The same with those that take no work.
+    everyone: Candidates,
     /// Before this point of the monotonic clock, time alone changes nothing; `u64::MAX` is never.
     /// Heartbeats only lower it; looking at all members is left to [`Members::advance`].
     next: u64,
@@ -132,14 +134,26 @@ impl Members {
     pub(crate) fn new(me: Arc<str>) -> Self {
         let mut candidates = Candidates::default();
         candidates.insert(me.clone());
+        let everyone = candidates.clone();
         let (members, others, next) = (BTreeMap::new(), Candidates::default(), u64::MAX);
         let (silent, excluded) = (Vec::new(), BTreeSet::new());
-        Members { me, members, candidates, others, next, changed: false, silent, excluded }
+        let changed = false;
+        Members { me, members, candidates, others, everyone, next, changed, silent, excluded }
     }
 
     /// Among whom tasks are ranked: this peer, and the members that are not down and take work.
     pub(crate) fn candidates(&self) -> &Candidates {
         &self.candidates
+    }
+
+    /// This peer and all that are not down, also those that take no work.
+    pub(crate) fn everyone(&self) -> &Candidates {
+        &self.everyone
+    }
+
+    /// Changes whenever a ranking does.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        (self.candidates.len(), self.everyone.len())
     }
 
     /// The candidates without this peer, if it takes no work and somebody else does.
@@ -366,6 +380,7 @@ impl Members {
     pub(crate) fn forget(&mut self, peer: &str) {
         if self.members.remove(peer).is_some() {
             self.leave_candidates(peer);
+            self.everyone.remove(peer);
             self.changed = true;
         }
     }
@@ -473,6 +488,9 @@ impl Members {
                 self.candidates.remove(peer);
                 self.others.remove(peer);
             }
+            if !member.counts() {
+                self.everyone.remove(peer);
+            }
         }
         self.members.retain(|_, member| !member.is_forgotten());
         self.next = self.members.values().map(Member::next_change).min().unwrap_or(u64::MAX);
@@ -508,6 +526,10 @@ impl Members {
             member.reported_until = 0;
         }
         self.next = self.next.min(member.next_change());
+        match member.counts() {
+            true => self.everyone.insert(peer.clone()),
+            false => self.everyone.remove(peer),
+        };
         match member.is_candidate() {
             true => {
                 self.candidates.insert(peer.clone());
@@ -532,6 +554,12 @@ impl Member {
     /// Whether tasks may go to it.
     fn is_candidate(&self) -> bool {
         let beats = self.beat.is_some_and(|beat| beat.presence == Presence::Works);
+        (beats && self.liveness != Liveness::Down) || self.reported_until > 0
+    }
+
+    /// Whether it is there, whether or not it takes work.
+    fn counts(&self) -> bool {
+        let beats = self.beat.is_some() && !self.has_left();
         (beats && self.liveness != Liveness::Down) || self.reported_until > 0
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::calls::{Now, PeerUpdated};
-use super::changes::{Conflict, Duplicate};
+use super::changes::{Changes, Conflict, Duplicate};
 use super::clock::{MerkleClock, vector_root};
 use super::limits::{self, MAX_CLOCK_ENTRIES, MAX_COUNTER};
 use super::machine::P2PWorkflowScheduler;
@@ -78,6 +78,7 @@ impl P2PWorkflowScheduler {
         result: Option<Arc<str>>,
     ) {
         let key = self.table.next_key();
+        self.note_if_late(now, key, &record);
         self.keep(key, &record, Some(payload), result);
         self.add(now, key, Entry::new(record, 0));
         self.doubt_own_lease(now, key);
@@ -113,12 +114,10 @@ impl P2PWorkflowScheduler {
             let payload = if wins { None } else { payload.clone() };
             self.note_conflict(key, loser.clone(), payload);
         }
-        if let Some(duplicate) = second_run(winner, loser)
-            && self.lost_runs.insert(duplicate.dot.clone())
-        {
-            self.duplicates += 1;
-            self.changes.duplicates.push(duplicate);
+        if let Some(run) = second_run(winner, loser) {
+            self.note_second_run(run);
         }
+        self.note_run_that_counts(winner);
         if !wins {
             let may_be_forgotten = || {
                 is_another_end(&record.standing(), &before.standing())
@@ -131,6 +130,9 @@ impl P2PWorkflowScheduler {
             return;
         }
         self.keep(key, &record, other_spec.then_some(payload), result);
+        if before.class == Class::Live {
+            self.note_if_late(now, key, &record);
+        }
         let other_lease = before.lease != record.lease;
         if other_spec {
             self.replace_with_other_spec(now, key, record);
@@ -142,24 +144,46 @@ impl P2PWorkflowScheduler {
         }
     }
 
+    /// Tells of a run as a second one, once.
+    fn note_second_run(&mut self, run: Duplicate) {
+        if self.lost_runs.insert(run.dot.clone()) {
+            let Changes { duplicates, not_lost, .. } = &mut self.changes;
+            if not_lost.extract_if(.., |other| other.dot == run.dot).next().is_none() {
+                duplicates.push(run);
+            }
+        }
+    }
+
+    /// A run whose claim lost a tie may have completed before it heard of the other one. Its record
+    /// stands then, wherever the claim came first, and the other run is the second one.
+    fn note_run_that_counts(&mut self, winner: &Record) {
+        let Some(run) = run_of(winner) else { return };
+        if self.lost_runs.remove(&run.dot) {
+            let Changes { duplicates, not_lost, .. } = &mut self.changes;
+            if duplicates.extract_if(.., |other| other.dot == run.dot).next().is_none() {
+                not_lost.push(run);
+            }
+        }
+    }
+
     /// The key of what is known of how a task ended, if that is to be forgotten now that it comes in as
     /// submitted once more: peers forget one after the other, and who forgot it first takes the new
     /// submission in.
     pub(super) fn end_to_forget(&self, now: Now, record: &Record) -> Option<u64> {
         self.replication.as_ref()?;
         let id = &record.spec.task_id;
-        let (key, dot) = if let Some(key) = self.table.key_of(id) {
+        let (key, dot, born) = if let Some(key) = self.table.key_of(id) {
             let known = &self.table.entry(key).record;
             let is_over = is_another_submission(record, known)
                 && self.retention_is_over(now, known)
                 && known.order(record) == Ordering::Greater;
-            is_over.then_some((key, &known.dot))?
+            is_over.then_some((key, &known.dot, known.born()))?
         } else {
             let (key, known) = self.table.tombstones.find(id)?;
             let is_over = known.born != *record.born() && known.order(record) == Ordering::Greater;
-            is_over.then_some((key, known.dot()))?
+            is_over.then_some((key, known.dot(), &known.born))?
         };
-        self.is_lacked_by_nobody(id, dot).then_some(key)
+        (self.is_lacked_by_nobody(id, dot) && !self.is_new(born)).then_some(key)
     }
 
     /// Writes anew how a task ended, since it was submitted once more, or run once more, where that is
@@ -236,7 +260,7 @@ impl P2PWorkflowScheduler {
         let order = theirs.compare(&self.clock);
         self.merge_clock(vector);
         let peer: Arc<str> = peer_id.into();
-        let before = self.members.candidates().len();
+        let before = self.members.sizes();
         self.members.reported(now, &self.config, &peer, order);
         self.membership_changed(now, &peer, before, false);
         Ok(PeerUpdated { order, merkle_root: self.clock.merkle_root() })
@@ -300,19 +324,27 @@ pub(super) fn is_another_end(one: &Standing, other: &Standing) -> bool {
     one.class != Class::Live && other.class != Class::Live && of(one) != of(other)
 }
 
-/// The run that the loser of a merge stands for, if the winner stands for another of its own.
+/// The run that the loser of a merge stands for, if the winner stands for another of the same attempt,
+/// or both ran to their end.
 fn second_run(winner: &Record, loser: &Record) -> Option<Duplicate> {
     let (won, lost) = (winner.lease.as_ref()?, loser.lease.as_ref()?);
     let both_completed = winner.class == Class::Completed && loser.class == Class::Completed;
-    let claims_crossed =
-        loser.held().is_some() && winner.epoch == loser.epoch && winner.class != Class::Cancelled;
+    let claims_crossed = loser.held().is_some()
+        && winner.epoch_of_claim() == loser.epoch
+        && winner.class != Class::Cancelled;
     if won.dot == lost.dot || !(both_completed || claims_crossed) {
         return None;
     }
+    run_of(loser)
+}
+
+/// The run that a record stands for: the last one of its task.
+fn run_of(record: &Record) -> Option<Duplicate> {
+    let lease = record.lease.as_ref()?;
     Some(Duplicate {
-        task_id: loser.spec.task_id.clone(),
-        peer: lost.holder.clone(),
-        worker: lost.worker.clone(),
-        dot: lost.dot.clone(),
+        task_id: record.spec.task_id.clone(),
+        peer: lease.holder.clone(),
+        worker: lease.worker.clone(),
+        dot: lease.dot.clone(),
     })
 }

@@ -33,10 +33,14 @@ pub enum Content {
     Heartbeat(Beats),
     /// Fresh records (protocol rule 7).
     Push {
-        /// In the order in which they were written.
-        records: Vec<Carried>,
+        /// In the order in which they were written. All peers that it goes to share them.
+        records: Arc<Vec<Carried>>,
         /// The counters of the shown clock that rose with them.
         clock: BTreeMap<String, u64>,
+        /// Whom they were pushed to so far, as far as the sender knows: they need not hear of them
+        /// from the receiver.
+        #[serde(default)]
+        told: Vec<Arc<str>>,
     },
     /// Asks for one page of what the sender lacks (rule 8).
     PullRequest(PullRequest),
@@ -227,8 +231,9 @@ impl Outgoing {
         let vector = |entries: usize| entries * 70;
         100 + match &self.message.content {
             Content::Heartbeat(beats) => vector(beats.heard.len()),
-            Content::Push { records, clock } => {
-                records.iter().map(size_carried).sum::<usize>() + vector(clock.len())
+            Content::Push { records, clock, told } => {
+                let vectors = vector(clock.len() + told.len());
+                records.iter().map(size_carried).sum::<usize>() + vectors
             }
             Content::PullRequest(request) => vector(request.have.len()),
             Content::PullPage(page) => {

@@ -12,7 +12,7 @@
 //!
 //!   messages ──▶ replication ──▶ Outgoing    refused       what a message must be like
 //!                     │                      foreign       what a record in it must be like
-//!             push  pull  change_order     stale         what is not done while this peer may be behind
+//!       push  pull  gaps  change_order     stale         what is not done while this peer may be behind
 //!                                      pruning       tombstones, and how they go
 //! ```
 
@@ -26,6 +26,7 @@ mod clock;
 mod config;
 mod dependencies;
 mod foreign;
+mod gaps;
 mod hash;
 mod heap;
 mod key_set;

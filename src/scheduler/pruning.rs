@@ -52,6 +52,9 @@ pub(super) struct Pruning {
     sweeps: u64,
     /// What was told last of this peer's vector: its root, and in which sweep.
     told: Option<(Hash256, u64)>,
+    /// Tasks that came in with an end that seems long past, and when: whose clock that was may be
+    /// wrong, and nobody has read the result yet.
+    came_late: BTreeMap<u64, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +101,7 @@ impl P2PWorkflowScheduler {
         for key in &keys {
             let record = &self.table.entry(*key).record;
             if self.retention_is_over(now, record)
+                && !self.came_lately(now, *key)
                 && !self.table.is_waited_for(&record.spec.task_id)
             {
                 self.strip(now, *key);
@@ -124,8 +128,11 @@ impl P2PWorkflowScheduler {
             let keys: Vec<u64> = self.table.tombstones.keys_from(from).take(*left).collect();
             *left -= keys.len();
             for key in &keys {
+                // Its submission must have been seen too: if that comes in again, from a store that was
+                // put back, this peer knows by it that it has forgotten the task.
                 let is_held = |it: &&Tombstone| {
-                    vector.get(&it.dot().actor).is_some_and(|held| *held >= it.dot().counter)
+                    let held = vector.get(&it.dot().actor);
+                    held.is_some_and(|held| *held >= it.dot().counter) && !self.is_new(&it.born)
                 };
                 let gone = self.table.tombstones.get(*key).filter(is_held);
                 if gone.is_some_and(|it| !self.table.is_waited_for(&it.task_id)) {
@@ -144,6 +151,19 @@ impl P2PWorkflowScheduler {
     pub(super) fn retention_is_over(&self, now: Now, record: &Record) -> bool {
         let over = |at: u64| at.saturating_add(self.config.retention) <= now.wall;
         record.ended_at().is_some_and(over)
+    }
+
+    /// A record came in that is kept from now on. If it ended too long ago, it is kept as if it had
+    /// ended now, in this run.
+    pub(super) fn note_if_late(&mut self, now: Now, key: u64, record: &Record) {
+        if self.retention_is_over(now, record) {
+            self.pruning.came_late.insert(key, now.wall);
+        }
+    }
+
+    fn came_lately(&self, now: Now, key: u64) -> bool {
+        let lately = |at: &u64| at.saturating_add(self.config.retention) > now.wall;
+        self.pruning.came_late.get(&key).is_some_and(lately)
     }
 
     /// Whether every known member of the swarm holds the write by which a task ended, and no task that
@@ -190,6 +210,7 @@ impl P2PWorkflowScheduler {
     /// Takes a task out of the table, and out of what is shown.
     fn take_out(&mut self, now: Now, key: u64) -> Entry {
         self.leave_queue(key);
+        self.pruning.came_late.remove(&key);
         let was_cyclic = self.table.cyclic.contains(&key);
         let entry = self.table.remove(key, &self.peer);
         if was_cyclic {
@@ -259,7 +280,7 @@ impl P2PWorkflowScheduler {
             return;
         }
         let Some(replication) = &mut self.replication else { return };
-        let to = some_of(replication, &mut self.jitter, self.config.push_fanout, None);
+        let to = some_of(replication, &mut self.jitter, self.config.push_fanout, &[]);
         if to.is_empty() {
             return;
         }
@@ -296,7 +317,12 @@ impl P2PWorkflowScheduler {
             .members
             .push((held.peer.clone(), Some(Heard { at: now.wall, have: Some(have) })));
         let Some(replication) = &mut self.replication else { return Ok(()) };
-        let to = some_of(replication, &mut self.jitter, self.config.push_fanout, Some(from));
+        let to = some_of(
+            replication,
+            &mut self.jitter,
+            self.config.push_fanout,
+            std::slice::from_ref(from),
+        );
         let content = |peer| Outgoing::new(peer, Content::Held(held.clone()));
         replication.outgoing.extend(to.iter().map(content));
         Ok(())

@@ -9,7 +9,7 @@ use super::calls::Now;
 use super::changes::TaskChange;
 use super::foreign::{Carried, RecordError};
 use super::hash::Hash256;
-use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_FRESH, MAX_LIVE_TASKS};
+use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_FRESH, MAX_LIVE_TASKS, MAX_TOLD};
 use super::machine::{Jitter, P2PWorkflowScheduler};
 use super::messages::{Content, Outgoing, size_carried};
 use super::record::Record;
@@ -19,8 +19,8 @@ use super::replication::{Replication, below};
 /// A record that waits to be pushed.
 #[derive(Debug)]
 pub(super) struct Fresh {
-    /// Who pushed it here; `None` for this peer's own.
-    from: Option<Arc<str>>,
+    /// Who has it: whoever pushed it here, and whom that one told. Nobody of this peer's own.
+    told: Arc<[Arc<str>]>,
     carried: Carried,
 }
 
@@ -30,8 +30,8 @@ pub(super) enum Pushed {
     /// Anybody: they are this peer's own.
     #[default]
     Anybody,
-    /// Anybody but the one that they came from.
-    OthersThan(Arc<str>),
+    /// Anybody but those that have them.
+    OthersThan(Arc<[Arc<str>]>),
     /// Nobody: they came by a pull.
     Nobody,
 }
@@ -40,14 +40,18 @@ impl Replication {
     /// Follows a record that is kept.
     pub(super) fn kept(&mut self, change: &TaskChange) {
         self.order.changed(change.key);
-        let from = match &self.pushed {
-            Pushed::Anybody => None,
-            Pushed::OthersThan(peer) => Some(peer.clone()),
+        let told = match &self.pushed {
+            Pushed::Anybody => Arc::default(),
+            Pushed::OthersThan(told) => told.clone(),
             Pushed::Nobody => return,
         };
-        if !self.connected.is_empty() && self.fresh.len() < MAX_FRESH {
+        // Where all have it nobody is told.
+        if self.connected.keys().all(|peer| told.contains(peer)) {
+            return;
+        }
+        if self.fresh.len() < MAX_FRESH {
             let TaskChange { record, payload, result, .. } = change.clone();
-            self.fresh.push(Fresh { from, carried: Carried { record, payload, result } });
+            self.fresh.push(Fresh { told, carried: Carried { record, payload, result } });
         }
     }
 
@@ -66,10 +70,15 @@ impl P2PWorkflowScheduler {
         from: &Arc<str>,
         records: Vec<Carried>,
         clock: &BTreeMap<String, u64>,
+        mut told: Vec<Arc<str>>,
     ) -> Result<(), Refused> {
         self.check_records(&records)?;
         self.check_clock_of(clock)?;
-        self.set_pushed(Pushed::OthersThan(from.clone()));
+        if told.len() > MAX_TOLD {
+            return Err(Refused::TooMany { what: "peers that were told", count: told.len() });
+        }
+        told.push(from.clone());
+        self.set_pushed(Pushed::OthersThan(told.into()));
         let taken = records.into_iter().try_for_each(|carried| match self.take_in(now, carried) {
             Err(Refused::TextMissing { .. }) => {
                 self.wants_pull(from);
@@ -176,13 +185,18 @@ pub(super) fn push_fresh(replication: &mut Replication, jitter: &mut Jitter, fan
         return;
     }
     let clock = std::mem::take(&mut replication.fresh_clock);
-    for batch in fresh.chunk_by(|a, b| a.from == b.from) {
-        let to = some_of(replication, jitter, fanout, batch[0].from.as_ref());
-        let mut records = batch.iter().map(|fresh| fresh.carried.clone()).peekable();
+    let mut fresh = fresh.into_iter().peekable();
+    while let Some(Fresh { told, .. }) = fresh.peek() {
+        let told = told.clone();
+        let to = some_of(replication, jitter, fanout, &told);
+        let also_told: Vec<_> = to.iter().chain(&*told).take(MAX_TOLD).cloned().collect();
+        let batch = std::iter::from_fn(|| fresh.next_if(|fresh| fresh.told == told));
+        let mut records = batch.map(|fresh| fresh.carried).peekable();
         while records.peek().is_some() {
-            let records = next_message(&mut records);
+            let records = Arc::new(next_message(&mut records));
             for peer in &to {
-                let content = Content::Push { records: records.clone(), clock: clock.clone() };
+                let (records, clock, told) = (records.clone(), clock.clone(), also_told.clone());
+                let content = Content::Push { records, clock, told };
                 replication.outgoing.push(Outgoing::new(peer, content));
             }
         }
@@ -200,15 +214,15 @@ fn next_message(records: &mut Peekable<impl Iterator<Item = Carried>>) -> Vec<Ca
     message
 }
 
-/// At most `count` connected peers, chosen at random.
+/// At most `count` connected peers but these, chosen at random.
 pub(super) fn some_of(
     replication: &Replication,
     jitter: &mut Jitter,
     count: usize,
-    but: Option<&Arc<str>>,
+    but: &[Arc<str>],
 ) -> Vec<Arc<str>> {
     let mut peers: Vec<Arc<str>> =
-        replication.connected.keys().filter(|peer| Some(*peer) != but).cloned().collect();
+        replication.connected.keys().filter(|peer| !but.contains(peer)).cloned().collect();
     for place in 0..count.min(peers.len()) {
         let chosen = place + below(jitter(), peers.len() - place);
         peers.swap(place, chosen);

@@ -282,10 +282,15 @@ impl Record {
     #[must_use]
     pub fn fence(&self) -> Option<u64> {
         let lease = self.lease.as_deref()?;
-        // Going back to the queue starts the next epoch and keeps the lease as the last one.
-        let epoch = self.epoch.saturating_sub(u32::from(self.phase == Phase::Pending));
+        let epoch = self.epoch_of_claim();
         let tie = tie(&self.combined_hash(), &Hash256::of(lease.holder.as_bytes()));
         Some((u64::from(epoch) << FENCE_EPOCH_SHIFT) + u64::from(tie) - 1)
+    }
+
+    /// The epoch in which the record's lease was claimed. Going back to the queue starts the next one
+    /// and keeps the lease as the last.
+    pub(super) fn epoch_of_claim(&self) -> u32 {
+        self.epoch.saturating_sub(u32::from(self.phase == Phase::Pending))
     }
 
     /// The lease in force, if any.

@@ -5,6 +5,9 @@
 use super::record::Class;
 use super::tags::WorkflowTag;
 
+/// Characters at the start and at the end of a peer id's short form.
+const KEPT: usize = 8;
+
 /// A legal "no". Nothing was changed.
 ///
 /// The text says what happened and what to do; [`Rejection::code`] is stable.
@@ -37,6 +40,17 @@ pub enum Rejection {
         task_id: String,
         /// Where it stands, or who holds it.
         standing: String,
+    },
+    /// Another peer held the task, and is down.
+    #[error(
+        "task {task_id:?} was held by {}, which is down. Take it with p2p_get_next_task (or `p2p-workflow next`), then report on it.",
+        short(peer)
+    )]
+    HolderDown {
+        /// The id.
+        task_id: String,
+        /// Who held it.
+        peer: String,
     },
     /// The fence is not that of the lease in force.
     #[error(
@@ -131,7 +145,7 @@ impl Rejection {
         match self {
             Rejection::TaskExists { .. } => "task_exists",
             Rejection::TaskNotFound { .. } => "task_not_found",
-            Rejection::NotHolder { .. } => "not_holder",
+            Rejection::NotHolder { .. } | Rejection::HolderDown { .. } => "not_holder",
             Rejection::StaleFence { .. } => "stale_fence",
             Rejection::LeaseExpired { .. } => "lease_expired",
             Rejection::AlreadyCompleted { .. } => "already_completed",
@@ -153,5 +167,13 @@ impl Rejection {
             Class::Cancelled => Some(Rejection::AlreadyCancelled { task_id }),
             Class::Completed => Some(Rejection::AlreadyCompleted { task_id }),
         }
+    }
+}
+
+/// `12D3KooW…9bQKWJ9W`, as people are shown peers and may name them.
+fn short(peer: &str) -> String {
+    match (peer.get(..KEPT), peer.len().checked_sub(KEPT).and_then(|at| peer.get(at..))) {
+        (Some(start), Some(end)) if peer.len() > 2 * KEPT => format!("{start}…{end}"),
+        _ => peer.to_owned(),
     }
 }

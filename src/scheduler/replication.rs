@@ -20,9 +20,10 @@
 //!
 //! # How it works
 //! * **Push** (rule 7): each new record of this peer goes to a few connected peers, chosen at
-//!   random; whoever takes one in from a push and did not know it sends it on likewise. A push
-//!   carries the texts that its change brought; a receiver that lacks others leaves the record to
-//!   its next pull. Nobody resends a push: what is lost comes by a pull.
+//!   random; whoever takes one in from a push and did not know it sends it on likewise, to others
+//!   than the push says were told. A push carries the texts that its change brought; a receiver that
+//!   lacks others leaves the record to its next pull. Nobody resends a push: what is lost comes by a
+//!   pull, which a gap that stays for a heartbeat brings about (see `gaps`).
 //! * **Pull** (rule 8): one at a time, from a peer whose roots differ from this peer's, once they are
 //!   known, once both have been quiet for a heartbeat (then what is missing was lost, and a task that
 //!   waits for it would wait for the interval), and at an interval with jitter. The responder keeps nothing of it: the request says up to where
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use super::calls::Now;
 use super::change_order::ChangeOrder;
 use super::clock::{ClockOrder, vector_root};
+use super::gaps::Gaps;
 use super::limits::{MAX_BEATS, MAX_CLOCK_ENTRIES, MAX_FOREIGN_COUNTER};
 use super::machine::P2PWorkflowScheduler;
 use super::members::{Heartbeat, Presence};
@@ -105,15 +107,16 @@ pub(super) struct Replication {
     pub(super) pulls: u64,
     pub(super) order: ChangeOrder,
     /// See [`Roots::records`].
-    records: u64,
+    pub(super) records: u64,
     /// The writes of records that ended and lie beyond a gap in this peer's vector.
-    beyond: BTreeSet<Dot>,
+    pub(super) beyond: BTreeSet<Dot>,
     /// The heartbeats of others that were passed on last.
     passed_on: BTreeMap<Arc<str>, Heartbeat>,
     pub(super) fresh: Vec<Fresh>,
     /// Counters of the shown clock that rose and were not pushed yet.
     pub(super) fresh_clock: BTreeMap<String, u64>,
     pub(super) pushed: Pushed,
+    pub(super) gaps: Gaps,
     pub(super) outgoing: Vec<Outgoing>,
 }
 
@@ -155,6 +158,7 @@ impl P2PWorkflowScheduler {
             fresh: Vec::new(),
             fresh_clock: BTreeMap::new(),
             pushed: Pushed::default(),
+            gaps: Gaps::default(),
             outgoing: Vec::new(),
         }));
         for key in keys {
@@ -185,31 +189,6 @@ impl P2PWorkflowScheduler {
         let Some(replication) = &mut self.replication else { return };
         if class == Class::Live || replication.beyond.remove(dot) {
             replication.records = replication.records.wrapping_sub(dot.fingerprint());
-        }
-    }
-
-    /// Whether a write was not seen yet.
-    pub(super) fn is_new(&self, dot: &Dot) -> bool {
-        self.have.get(&dot.actor).copied().unwrap_or(0) < dot.counter
-    }
-
-    /// A new write was seen: the vector rises if it is the next in line (rule 7).
-    pub(super) fn follow_vector(&mut self, dot: &Dot) {
-        let seen = self.have.get(&dot.actor).copied().unwrap_or(0);
-        if dot.counter == seen + 1 {
-            self.vector_rose(dot);
-        }
-    }
-
-    /// All writes by that actor up to this one are held.
-    pub(super) fn vector_rose(&mut self, dot: &Dot) {
-        self.have.insert(dot.actor.clone(), dot.counter);
-        self.changes.have.push(dot.clone());
-        let Some(replication) = &mut self.replication else { return };
-        let first = Dot { actor: dot.actor.clone(), counter: 0 };
-        while let Some(within) = replication.beyond.range(&first..=dot).next().cloned() {
-            replication.beyond.remove(&within);
-            replication.records = replication.records.wrapping_sub(within.fingerprint());
         }
     }
 
@@ -266,7 +245,7 @@ impl P2PWorkflowScheduler {
     }
 
     fn forget(&mut self, now: Now, peer: &Arc<str>) {
-        let before = self.members.candidates().len();
+        let before = self.members.sizes();
         self.members.forget(peer);
         self.changes.members.push((peer.clone(), None));
         self.membership_changed(now, peer, before, false);
@@ -301,7 +280,10 @@ impl P2PWorkflowScheduler {
         }
         let received = match message.content {
             Content::Heartbeat(beats) => self.receive_beats(now, from, beats),
-            Content::Push { records, clock } => self.receive_push(now, from, records, &clock),
+            Content::Push { records, clock, told } => {
+                let records = Arc::unwrap_or_clone(records);
+                self.receive_push(now, from, records, &clock, told)
+            }
             Content::PullRequest(request) => self.answer_pull(from, request),
             Content::PullPage(page) => self.receive_page(now, from, page),
             Content::Held(held) => self.receive_held(from, held, now),
@@ -324,11 +306,28 @@ impl P2PWorkflowScheduler {
         std::mem::take(&mut replication.outgoing)
     }
 
+    /// The same, but for what is fresh, which gathers meanwhile: whoever drives may let the peers take
+    /// what was pushed before, so that a busy peer pushes much at a time.
+    ///
+    /// # Panics
+    /// As [`take_outgoing`](Self::take_outgoing).
+    pub fn take_outgoing_but_fresh(&mut self) -> Vec<Outgoing> {
+        assert!(self.changes.is_empty(), "changes are taken out, and kept, before messages");
+        let replication = self.replication.as_mut();
+        replication.map_or_else(Vec::new, |it| std::mem::take(&mut it.outgoing))
+    }
+
     /// Whether there is something to be taken out.
     #[must_use]
     pub fn has_outgoing(&self) -> bool {
         let replication = self.replication.as_ref();
         replication.is_some_and(|it| !it.outgoing.is_empty() || !it.fresh.is_empty())
+    }
+
+    /// Whether there is something to be taken out beside what is fresh.
+    #[must_use]
+    pub fn has_outgoing_but_fresh(&self) -> bool {
+        self.replication.as_ref().is_some_and(|it| !it.outgoing.is_empty())
     }
 
     /// Whether there is a heartbeat to be taken out.
@@ -379,6 +378,7 @@ impl P2PWorkflowScheduler {
         replication.fresh.clear();
         replication.outgoing.retain(Outgoing::may_leave_at_once);
         replication.cursors.clear();
+        replication.gaps = Gaps::default();
         replication.connected.values_mut().for_each(|remote| remote.wants_pull = true);
         replication.next_pull = now.monotonic;
     }
@@ -398,6 +398,7 @@ impl P2PWorkflowScheduler {
         }
         if replication.next_beat <= now.monotonic {
             self.send_beats(now);
+            self.mend_gaps(now);
         }
         self.advance_pull(now);
     }
@@ -410,6 +411,7 @@ impl P2PWorkflowScheduler {
     }
 
     fn send_beats(&mut self, now: Now) {
+        self.follow_workers(now);
         let (roots, takes_work) = (self.roots(), self.takes_work());
         let Some(replication) = &mut self.replication else { return };
         replication.beats += 1;
@@ -435,7 +437,7 @@ impl P2PWorkflowScheduler {
             heard.truncate(MAX_BEATS);
         }
         replication.passed_on.extend(heard.iter().cloned());
-        let told = some_of(replication, &mut self.jitter, self.config.push_fanout, None);
+        let told = some_of(replication, &mut self.jitter, self.config.push_fanout, &[]);
         for peer in replication.connected.keys() {
             let mut heard = if told.contains(peer) { heard.clone() } else { Vec::new() };
             heard.retain(|(other, _)| other != peer);

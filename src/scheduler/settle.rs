@@ -125,7 +125,7 @@ impl P2PWorkflowScheduler {
 
     /// How long the peers before this one in the task's ranking may take, in milliseconds.
     fn turns_before(&self, key: u64) -> u64 {
-        let candidates = self.members.candidates();
+        let candidates = self.ranking();
         if candidates.len() == 1 {
             return 0;
         }

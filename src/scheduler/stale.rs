@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::calls::Now;
 use super::foreign::Carried;
 use super::machine::P2PWorkflowScheduler;
-use super::record::{Dot, fingerprint};
+use super::record::{Class, Dot, fingerprint};
 use super::rejection::Rejection;
 
 /// See the module's page.
@@ -180,7 +180,13 @@ impl P2PWorkflowScheduler {
                 && !listed.contains(&fingerprint(record.spec.task_id.as_bytes()))
         };
         let gone: Vec<u64> = self.table.keys_after(None).filter(is_gone).collect();
-        gone.into_iter().for_each(|key| self.leave_nothing(now, key));
+        for key in gone {
+            let record = &self.table.entry(key).record;
+            if record.class == Class::Live {
+                self.changes.forgotten.push(record.spec.task_id.clone());
+            }
+            self.leave_nothing(now, key);
+        }
         let is_gone = |key: &u64| {
             self.table.tombstones.get(*key).is_some_and(|tombstone| {
                 seen(&tombstone.dot().actor, tombstone.dot().counter)

@@ -28,7 +28,7 @@ impl P2PWorkflowScheduler {
             merkle_root: self.clock.merkle_root(),
             in_sync: self.in_sync(),
             conflicts: self.conflicts,
-            duplicates: self.duplicates,
+            duplicates: self.lost_runs.len() as u64,
         }
     }
 

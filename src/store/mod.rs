@@ -13,6 +13,9 @@
 //! *People.* `sqlite3 tasks.sqlite3 'SELECT * FROM tasks_readable'` works while the node runs.
 //! What is readable is written by the same statement as what the scheduler reads.
 //!
+//! *History.* What happened to a task is written beside its record, bounded, and read by people
+//! only: see `history`.
+//!
 //! *Actors.* Writes are named by an actor, peer id and epoch. A store that may have been put back
 //! to an earlier state takes a new epoch when it is opened: see [`Origin`].
 //!
@@ -21,6 +24,7 @@
 //! is opened anew; the text kept under a key is the one that the record names by a hash.
 
 mod error;
+mod history;
 mod names;
 mod open;
 mod read;
@@ -37,9 +41,11 @@ use rusqlite::Connection;
 
 use crate::scheduler::{Changes, Kept};
 
+use history::History;
 use names::Actors;
 
 pub use error::{CommitError, OpenError, ReadError};
+pub use history::{Event, Happened};
 pub use open::{Origin, Sign};
 pub use read::{BackupError, LostRun, LostSpec, Reader};
 
@@ -83,6 +89,7 @@ pub struct Store {
     durability: Durability,
     peer_id: Box<str>,
     actors: Actors,
+    history: History,
     /// Tasks from this key on are not in the database yet.
     next_key: u64,
     commits: u64,
@@ -99,6 +106,7 @@ impl Store {
         let (connection, path) = (opened.connection, opened.path);
         let failed = OpenError::failed(&path);
         let actors = Actors::load(&connection).map_err(&failed)?;
+        let history = History::load(&connection).map_err(&failed)?;
         let last_key = read::last_key(&connection).map_err(&failed)?;
         drop(failed);
         Ok(Store {
@@ -109,6 +117,7 @@ impl Store {
             durability: options.durability,
             peer_id: options.peer_id.into(),
             actors,
+            history,
             next_key: last_key + 1,
             commits: 0,
             usable: true,
@@ -169,8 +178,12 @@ impl Store {
             .fold(self.next_key, u64::max);
         self.usable = false;
         self.checkpoint_from(LONGEST_LOG_PAGES)?;
-        write::batch(&self.connection, &mut self.actors, self.next_key, batch)
-            .map_err(CommitError::failed(&self.path))?;
+        let memory = write::Memory {
+            actors: &mut self.actors,
+            history: &mut self.history,
+            next_key: self.next_key,
+        };
+        write::batch(&self.connection, memory, batch).map_err(CommitError::failed(&self.path))?;
         self.usable = true;
         if let Some(actor) = batch.iter().rev().find_map(|changes| changes.actor.as_ref()) {
             self.actor = actor.clone();

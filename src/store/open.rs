@@ -24,11 +24,14 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"p2pw");
 /// Pages held in memory, in KiB: the end of every table, where the work is.
 const CACHE_KIB: u32 = 16 * 1024;
+/// Statements that are kept ready: more than there are.
+const STATEMENTS: usize = 48;
 /// The first version without a bug in WAL mode that can damage a file.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// The schema's steps: the one at index n brings version n to version n + 1.
-const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
+const STEPS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// How the store that was opened relates to the one that was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +191,7 @@ fn connect(path: &Path) -> Result<Connection, OpenError> {
 /// Returns the journal mode, which is what it was where the file system cannot do WAL.
 fn configure(connection: &Connection) -> rusqlite::Result<String> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // fullfsync matters on macOS alone, where a plain fsync stops at the disk's cache.
     connection.execute_batch(&format!(
         "PRAGMA fullfsync = ON;

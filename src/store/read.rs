@@ -1,6 +1,6 @@
 //! Reading: all tasks at the start, single texts while the node runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,10 @@ use std::thread;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use crate::scheduler::{Heard, Kept, KeptTask, Tombstone};
+use crate::scheduler::{Dot, Heard, Kept, KeptTask, Tombstone};
 
 use super::error::ReadError;
+use super::history::{self, Event};
 use super::names::{Interner, names};
 use super::open::{BUSY_TIMEOUT, private_file};
 use super::row::{self, READ};
@@ -24,10 +25,6 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Kept, ReadErr
     let failed = ReadError::failed(path);
     let actors = names(connection).map_err(&failed)?;
     let (tasks, next_key) = tasks(connection, path, &actors)?;
-    let count = |table| {
-        connection
-            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row::unsigned(row, 0))
-    };
     Ok(Kept {
         clock: clock(connection).map_err(&failed)?,
         have: have(connection).map_err(&failed)?,
@@ -37,10 +34,24 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Kept, ReadErr
         doubtful: connection
             .query_row("SELECT doubtful FROM store", [], |row| row.get(0))
             .map_err(&failed)?,
-        conflicts: count("conflicts").map_err(&failed)?,
-        duplicates: count("duplicates").map_err(&failed)?,
+        conflicts: connection
+            .query_row("SELECT count(*) FROM conflicts", [], |row| row::unsigned(row, 0))
+            .map_err(&failed)?,
+        lost_runs: lost_runs(connection, &actors).map_err(&failed)?,
         next_key,
     })
+}
+
+fn lost_runs(connection: &Connection, actors: &[Arc<str>]) -> rusqlite::Result<BTreeSet<Dot>> {
+    // One copy of each name in memory.
+    let actors: BTreeSet<Arc<str>> = actors.iter().cloned().collect();
+    let mut statement = connection.prepare("SELECT actor, counter FROM duplicates")?;
+    let runs = statement.query_map([], |row| {
+        let actor: String = row.get(0)?;
+        let actor = actors.get(&*actor).cloned().unwrap_or_else(|| actor.into());
+        Ok(Dot { actor, counter: row::unsigned(row, 1)? })
+    })?;
+    runs.collect()
 }
 
 /// Reads the tasks, a range of keys on each core: taking rows apart is what takes the time. Returns
@@ -253,6 +264,14 @@ impl Reader {
                 payload: row.get(3)?,
             })
         })
+    }
+
+    /// What happened to the task under `key`, the oldest first; `None` where there is no such task.
+    ///
+    /// # Errors
+    /// SQLite's refusal. Nothing has changed.
+    pub fn history(&self, key: u64) -> Result<Option<Vec<Event>>, ReadError> {
+        history::read(&self.connection, key).map_err(ReadError::failed(&self.path))
     }
 
     fn all<T>(

@@ -11,6 +11,7 @@ use crate::scheduler::{
     Outcome, Phase, Record, Rest, Spec, Standing, TagSet, TaskChange, Tombstone, WorkflowTag,
 };
 
+use super::history::MAX_CHANGES;
 use super::open::{FILE, beside, migrate};
 use super::*;
 
@@ -214,7 +215,7 @@ fn every_field_of_a_record_comes_back() {
         have: [("12D3KooWOther/a".into(), 300), ("never seen/1".into(), 4)].into(),
         tasks: Vec::new(),
         conflicts: 1,
-        duplicates: 1,
+        lost_runs: [dot("p/1", 2)].into(),
         next_key: 4,
         ..Kept::default()
     };
@@ -514,7 +515,7 @@ fn a_newer_file_is_refused_and_left_as_it_is() {
     content[60..64].copy_from_slice(&9_u32.to_be_bytes());
     fs::write(folder.path().join(FILE), &content).unwrap();
     let error = refusal(folder.path());
-    assert!(matches!(error, OpenError::Newer { found: 9, known: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 9, known: 3, .. }), "{error}");
     assert_eq!(files(folder.path()), [(FILE.to_owned(), content)]);
 }
 
@@ -822,7 +823,7 @@ fn what_lost_against_a_task_is_read_by_its_id() {
     store.commit(&[tasks(vec![again(&first)]), won]).unwrap();
     let run =
         Duplicate { task_id: "t".into(), peer: "p".into(), worker: "w".into(), dot: dot("p/1", 2) };
-    store.commit(&[Changes { duplicates: vec![run], ..Changes::default() }]).unwrap();
+    store.commit(&[Changes { duplicates: vec![run.clone()], ..Changes::default() }]).unwrap();
     let reader = store.reader().unwrap();
     let spec = &lost.record.spec;
     let shown = LostSpec {
@@ -836,4 +837,230 @@ fn what_lost_against_a_task_is_read_by_its_id() {
     assert!(
         reader.conflicts("u").unwrap().is_empty() && reader.duplicates("u").unwrap().is_empty()
     );
+    store.commit(&[Changes { not_lost: vec![run], ..Changes::default() }]).unwrap();
+    assert_eq!(reader.duplicates("t").unwrap(), [], "it counts after all");
+    assert!(store.load().unwrap().lost_runs.is_empty());
+}
+
+/// A record that took the place of `before`.
+fn next(before: &Record, change: impl FnOnce(&mut Record)) -> Record {
+    let mut record = before.clone();
+    if record.rest.is_none() {
+        record.rest = Some(Arc::new(Rest { born: Some(before.dot.clone()), ..Rest::default() }));
+    }
+    change(&mut record);
+    record
+}
+
+fn leased(before: &Record, holder: &str, worker: &str) -> Record {
+    next(before, |record| {
+        (record.phase, record.rev) = (Phase::Leased, 0);
+        record.dot = dot(&format!("{holder}/1"), 7);
+        record.lease = Some(Arc::new(Lease {
+            holder: holder.into(),
+            worker: worker.into(),
+            dot: record.dot.clone(),
+            duration: 0,
+        }));
+    })
+}
+
+fn back(before: &Record, change: impl FnOnce(&mut Record)) -> Record {
+    next(before, |record| {
+        (record.phase, record.rev) = (Phase::Pending, 0);
+        record.epoch += 1;
+        change(record);
+    })
+}
+
+fn failed_with(record: &mut Record, error: &str) {
+    record.failures += 1;
+    record.outcome = Some(Arc::new(Outcome { error: Some(error.into()), ..Outcome::default() }));
+}
+
+/// An event without its time.
+type Told = (Happened, String, Option<String>, u32, Option<String>);
+
+fn told(store: &Store, key: u64) -> Vec<Told> {
+    let events = store.reader().unwrap().history(key).unwrap().unwrap();
+    events.into_iter().map(|it| (it.what, it.peer, it.worker, it.attempt, it.reason)).collect()
+}
+
+fn rows(store: &Store) -> u64 {
+    let query = "SELECT count(*) FROM history";
+    store.connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap() as u64
+}
+
+#[test]
+fn what_happened_to_a_task_is_told_from_its_submission_to_its_end() {
+    use Happened::*;
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let first = record("a");
+    let taken = leased(&first, "us", "w-1");
+    let noted = next(&taken, |record| {
+        record.rev += 1;
+        let note = Some("half".into());
+        record.outcome = Some(Arc::new(Outcome { note, ..Outcome::default() }));
+    });
+    let renewed = next(&noted, |record| record.rev += 1);
+    let tried = back(&renewed, |record| failed_with(record, "no disk"));
+    let urgent = next(&tried, |record| (record.rev, record.priority) = (1, 9));
+    let elsewhere = leased(&urgent, "them", "w-2");
+    let lost = back(&elsewhere, |record| record.losses += 1);
+    let again = leased(&lost, "us", "w-3");
+    let released = back(&again, |_| {});
+    let held = leased(&released, "them", "w-4");
+    // Its peer was down, and so it went on in the next epoch.
+    let over = next(&leased(&held, "us", "w-5"), |record| record.epoch += 1);
+    let broken = next(&over, |record| {
+        record.phase = Phase::Failed;
+        failed_with(record, "no memory");
+    });
+    let requeued = back(&broken, |record| (record.failures, record.losses) = (0, 0));
+    let last = leased(&requeued, "us", "w-6");
+    let completed = next(&last, |record| {
+        record.class = Class::Completed;
+        record.not_before = 1_760_000_009_000;
+    });
+    let changes = [
+        taken, noted, renewed, tried, urgent, elsewhere, lost, again, released, held, over, broken,
+        requeued, last, completed,
+    ];
+    // Some of them share a commit, of which the tasks table keeps the last only.
+    store.commit(&[tasks(vec![submitted(1, first, None)])]).unwrap();
+    for part in changes.chunks(4) {
+        let batch = part.iter().map(|record| tasks(vec![updated(1, record.clone(), None)]));
+        store.commit(&batch.collect::<Vec<_>>()).unwrap();
+    }
+
+    let us = |what, worker: &str, attempt, reason: Option<&str>| {
+        let worker = Some(worker.to_owned()).filter(|worker| !worker.is_empty());
+        (what, "us".to_owned(), worker, attempt, reason.map(str::to_owned))
+    };
+    let them = |what, worker: &str, attempt| {
+        (what, "them".to_owned(), Some(worker.to_owned()), attempt, None)
+    };
+    let expected = [
+        us(Submitted, "", 1, None),
+        us(Taken, "w-1", 1, None),
+        us(Progressed, "w-1", 1, Some("half")),
+        us(AttemptFailed, "w-1", 1, Some("no disk")),
+        us(Reprioritized, "", 2, Some("priority 9")),
+        them(Taken, "w-2", 2),
+        them(WorkerLost, "w-2", 2),
+        us(Taken, "w-3", 2, None),
+        us(Released, "w-3", 2, None),
+        them(Taken, "w-4", 2),
+        us(TakenOver, "w-5", 2, None),
+        us(Failed, "w-5", 2, Some("no memory")),
+        us(Requeued, "", 1, None),
+        us(Taken, "w-6", 1, None),
+        us(Completed, "w-6", 1, None),
+    ];
+    assert_eq!(told(&store, 1), expected);
+    let events = store.reader().unwrap().history(1).unwrap().unwrap();
+    assert_eq!((events[0].at, events[14].at), (1_760_000_000_000, 1_760_000_009_000));
+    assert!(events[1..14].is_sorted_by_key(|event| event.at), "{events:?}");
+    assert_eq!(store.reader().unwrap().history(2).unwrap(), None);
+
+    // A later run goes on behind it.
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(told(&store, 1), expected);
+}
+
+#[test]
+fn a_task_that_goes_well_costs_one_row_of_history() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let first = record("a");
+    let taken = leased(&first, "us", "w");
+    let renewed = next(&taken, |record| record.rev += 1);
+    let completed = next(&renewed, |record| record.class = Class::Completed);
+    let changes = [submitted(1, first, None)]
+        .into_iter()
+        .chain([taken, renewed, completed].into_iter().map(|record| updated(1, record, None)));
+    store.commit(&[tasks(changes.collect())]).unwrap();
+    assert_eq!(rows(&store), 1);
+    assert_eq!(told(&store, 1).len(), 3);
+}
+
+#[test]
+fn of_a_task_that_changes_again_and_again_the_last_changes_are_told() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let mut now = record("a");
+    store.commit(&[tasks(vec![submitted(1, now.clone(), None)])]).unwrap();
+    for attempt in 1..=200 {
+        let taken = leased(&now, "us", "w");
+        now = back(&taken, |record| failed_with(record, &format!("error {attempt}")));
+        let changes = [taken, now.clone()].map(|record| updated(1, record, None));
+        store.commit(&[tasks(changes.into())]).unwrap();
+        assert!(rows(&store) <= 100, "{attempt}: {}", rows(&store));
+    }
+    let told = told(&store, 1);
+    assert_eq!(told.len(), 1 + MAX_CHANGES);
+    assert_eq!(told[MAX_CHANGES].4.as_deref(), Some("error 200"));
+    assert_eq!(told[2].4.as_deref(), Some("error 176"));
+}
+
+#[test]
+fn beyond_the_limit_over_all_tasks_the_first_ones_lose_their_history() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    store.history.limit_to(100);
+    for key in 1..=250 {
+        let first = record(&format!("t-{key}"));
+        let taken = leased(&first, "us", "w");
+        let changes = vec![submitted(key, first, None), updated(key, taken, None)];
+        store.commit(&[tasks(changes)]).unwrap();
+        assert!(rows(&store) <= 100);
+    }
+    assert_eq!(told(&store, 250).len(), 2);
+    assert_eq!(told(&store, 1).len(), 1, "its submission stands in its record");
+}
+
+#[test]
+fn a_task_that_is_stripped_takes_its_history_along() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let first = record("a");
+    let taken = leased(&first, "us", "w");
+    store.commit(&[tasks(vec![submitted(1, first, None), updated(1, taken, None)])]).unwrap();
+    assert_eq!(rows(&store), 1);
+    let buried = vec![Burial { key: 1, tombstone: None }];
+    store.commit(&[Changes { buried, ..Changes::default() }]).unwrap();
+    assert_eq!(rows(&store), 0);
+}
+
+#[test]
+fn a_long_error_is_told_by_its_beginning() {
+    let folder = TempDir::new().unwrap();
+    let mut store = open(folder.path());
+    let first = record("a");
+    let taken = leased(&first, "us", "w");
+    let failed = back(&taken, |record| failed_with(record, &"é".repeat(2000)));
+    let changes = [taken, failed].map(|record| updated(1, record, None));
+    store.commit(&[tasks(vec![submitted(1, first, None)]), tasks(changes.into())]).unwrap();
+    let told = told(&store, 1);
+    assert_eq!(told[2].4.as_deref(), Some(&*"é".repeat(128)));
+}
+
+#[test]
+fn a_store_from_before_there_was_a_history_tells_what_its_records_say() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(FILE);
+    let mut store = open(folder.path());
+    store.commit(&[tasks(vec![submitted(1, record("a"), None)])]).unwrap();
+    store.close().unwrap();
+    let older = Connection::open(&path).unwrap();
+    older.execute_batch("DROP TABLE history; PRAGMA user_version = 2;").unwrap();
+    older.close().unwrap();
+
+    let mut store = open(folder.path());
+    assert_eq!(told(&store, 1).len(), 1);
+    let taken = leased(&record("a"), "us", "w");
+    store.commit(&[tasks(vec![updated(1, taken, None)])]).unwrap();
+    assert_eq!(told(&store, 1)[1].0, Happened::Taken);
 }

@@ -9,6 +9,7 @@ use crate::scheduler::{
     Body, Burial, Changes, Class, Conflict, Dot, Duplicate, Hash256, Heard, TaskChange, Tombstone,
 };
 
+use super::history::History;
 use super::names::Actors;
 use super::row::{self, Packer, WRITTEN};
 
@@ -80,11 +81,18 @@ fn coalesce(batch: &[Changes]) -> Coalesced<'_> {
     all
 }
 
-/// Writes `batch`. Tasks from the key `next_key` on are known to be new.
+/// What is known of the database without reading it.
+pub(super) struct Memory<'a> {
+    pub(super) actors: &'a mut Actors,
+    pub(super) history: &'a mut History,
+    /// Tasks from this key on are new.
+    pub(super) next_key: u64,
+}
+
+/// Writes `batch`.
 pub(super) fn batch(
     connection: &Connection,
-    actors: &mut Actors,
-    next_key: u64,
+    Memory { actors, history, next_key }: Memory<'_>,
     batch: &[Changes],
 ) -> rusqlite::Result<()> {
     let all = coalesce(batch);
@@ -94,7 +102,8 @@ pub(super) fn batch(
         conflicts(&transaction, actors, batch, &changes.conflicts)?;
     }
     tasks(&transaction, actors, next_key, &all.tasks)?;
-    burials(&transaction, actors, &all.buried)?;
+    history.write(&transaction, actors, batch)?;
+    burials(&transaction, actors, history, &all.buried)?;
     vectors(&transaction, actors, &all)?;
     for (peer, heard) in batch.iter().flat_map(|changes| &changes.members) {
         member(&transaction, peer, heard.as_ref())?;
@@ -108,6 +117,7 @@ pub(super) fn batch(
     }
     for changes in batch {
         duplicates(&transaction, &changes.duplicates)?;
+        not_lost(&transaction, &changes.not_lost)?;
     }
     transaction.commit()
 }
@@ -181,6 +191,7 @@ impl TextTable {
 fn burials(
     transaction: &Transaction<'_>,
     actors: &mut Actors,
+    history: &mut History,
     buried: &BTreeMap<u64, Option<&Tombstone>>,
 ) -> rusqlite::Result<()> {
     let mut packer = Packer::new(actors, transaction);
@@ -193,6 +204,7 @@ fn burials(
         ] {
             transaction.prepare_cached(remove)?.execute([id])?;
         }
+        history.forget(transaction, id)?;
         match tombstone {
             None => {
                 let remove = "DELETE FROM tombstones WHERE key = ?1";
@@ -292,6 +304,17 @@ fn lost_payload(
         .prepare_cached("SELECT body FROM payloads WHERE task = ?1 AND hash = ?2")?
         .query_row(params![row::integer(conflict.key), hash.to_bytes()], |row| row.get(0))
         .optional()
+}
+
+fn not_lost(transaction: &Transaction<'_>, runs: &[Duplicate]) -> rusqlite::Result<()> {
+    for Duplicate { task_id, dot, .. } in runs {
+        transaction
+            .prepare_cached(
+                "DELETE FROM duplicates WHERE task_id = ?1 AND actor = ?2 AND counter = ?3",
+            )?
+            .execute(params![&**task_id, &*dot.actor, row::integer(dot.counter)])?;
+    }
+    Ok(())
 }
 
 fn duplicates(transaction: &Transaction<'_>, duplicates: &[Duplicate]) -> rusqlite::Result<()> {

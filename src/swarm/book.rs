@@ -7,8 +7,10 @@
 //!
 //! mDNS shows both peers to each other at once. The one with the lower peer id dials; the other
 //! waits [`TURN`] and dials only if nothing came. Anybody on the LAN can announce anything over
-//! mDNS, and other programs' peers do, so a peer that only mDNS named, and that never was
-//! connected, is forgotten after [`STRANGER_TRIES`] failures.
+//! mDNS, and other programs' peers do. So a peer that only mDNS named, and that never was connected,
+//! is dialled with pauses that grow to [`STRANGER_DELAY`], and forgotten when nobody announces it any
+//! more, or when others need its room. Not before: mDNS tells of a peer once, however long it is out
+//! of reach.
 //!
 //! No clock, no I/O: the time comes in, and whom to dial comes out.
 
@@ -29,8 +31,8 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 const TURN: Duration = Duration::from_secs(3);
 /// A connection that lasted less was a failure: a peer that refuses us closes it at once.
 const LASTING: Duration = Duration::from_secs(10);
-/// How often a peer that only mDNS named is tried.
-const STRANGER_TRIES: u32 = 5;
+/// The longest delay of a peer that only mDNS named: other programs' peers are not to be asked all day.
+const STRANGER_DELAY: Duration = Duration::from_secs(300);
 /// How many peers are known at most. More than a swarm of hundreds needs; bounds what others'
 /// announcements can cost.
 const MAX_PEERS: usize = 1024;
@@ -58,6 +60,8 @@ struct Entry {
     addresses: Vec<Multiaddr>,
     source: Source,
     failures: u32,
+    /// Whether it ended the last connection that we dialled before a word was said.
+    hung_up: bool,
     state: State,
 }
 
@@ -90,6 +94,7 @@ impl Book {
             addresses: Vec::new(),
             source,
             failures: 0,
+            hung_up: false,
             state: State::Waiting(start),
         });
         if source == Source::Trusted {
@@ -188,11 +193,29 @@ impl Book {
             return;
         }
         entry.failures += 1;
-        if entry.source == Source::Mdns && entry.failures >= STRANGER_TRIES {
-            self.peers.remove(peer);
+        entry.hung_up = false;
+        self.wait(peer, now);
+    }
+
+    /// A peer closed a connection that we dialled before a word was said. Returns whether it did the
+    /// last time too.
+    pub(super) fn hung_up(&mut self, peer: &PeerId) -> bool {
+        let entry = self.peers.get_mut(peer);
+        entry.is_some_and(|entry| std::mem::replace(&mut entry.hung_up, true))
+    }
+
+    /// Nobody announces an address on the LAN any more. A peer that is known by nothing else is
+    /// forgotten.
+    pub(super) fn no_longer_announced(&mut self, peer: &PeerId, address: &Multiaddr) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        if entry.source == Source::Trusted || matches!(entry.state, State::Connected(_)) {
             return;
         }
-        self.wait(peer, now);
+        let address = without_peer(address);
+        entry.addresses.retain(|known| *known != address);
+        if entry.addresses.is_empty() {
+            self.peers.remove(peer);
+        }
     }
 
     /// Somebody else answers at an address.
@@ -206,7 +229,7 @@ impl Book {
     /// The peer is who it says: it is kept, as if the caller had named it.
     pub(super) fn trust(&mut self, peer: &PeerId) {
         if let Some(entry) = self.peers.get_mut(peer) {
-            entry.source = Source::Trusted;
+            (entry.source, entry.hung_up) = (Source::Trusted, false);
         }
     }
 
@@ -225,9 +248,13 @@ impl Book {
     }
 
     fn wait(&mut self, peer: &PeerId, now: Instant) {
-        let Some(failures) = self.peers.get(peer).map(|entry| entry.failures) else { return };
-        let doubled = FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(10));
-        let at = now + self.jittered(doubled.min(LONGEST_DELAY));
+        let Some(entry) = self.peers.get(peer) else { return };
+        let longest = match entry.source {
+            Source::Trusted => LONGEST_DELAY,
+            Source::Mdns => STRANGER_DELAY,
+        };
+        let doubled = FIRST_DELAY.saturating_mul(1 << entry.failures.saturating_sub(1).min(10));
+        let at = now + self.jittered(doubled.min(longest));
         if let Some(entry) = self.peers.get_mut(peer) {
             entry.state = State::Waiting(at);
         }
@@ -239,7 +266,7 @@ impl Book {
         half + Duration::from_millis((self.random)() % (half.as_millis() as u64 + 1))
     }
 
-    /// Whether there is room for a peer; whoever failed most often makes it.
+    /// Whether there is room for a peer; whoever failed most often makes it, strangers first.
     fn make_room_for(&mut self, peer: PeerId) -> bool {
         if self.peers.contains_key(&peer) || self.peers.len() < MAX_PEERS {
             return true;
@@ -248,7 +275,7 @@ impl Book {
             .peers
             .iter()
             .filter(|(_, entry)| matches!(entry.state, State::Waiting(_)) && entry.failures > 0)
-            .max_by_key(|(_, entry)| entry.failures)
+            .max_by_key(|(_, entry)| (entry.source == Source::Mdns, entry.failures))
             .map(|(peer, _)| *peer);
         gone.is_some_and(|gone| self.peers.remove(&gone).is_some())
     }
@@ -271,6 +298,15 @@ fn can_be_dialled(address: &Multiaddr) -> bool {
 /// of ours has, it leads nowhere.
 pub(super) fn is_link_local(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_unicast_link_local())
+}
+
+/// Those that are worth telling others: the loopback leads them back to themselves, and is left out
+/// where there is anything else.
+pub(super) fn for_others(mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    if !addresses.iter().all(is_loopback) {
+        addresses.retain(|address| !is_loopback(address));
+    }
+    addresses
 }
 
 /// Whether an address leads back to the machine that dials it.

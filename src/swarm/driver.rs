@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::admission::Admission;
 use super::behaviour::{Behaviour, BehaviourEvent, Reached};
-use super::book::{Book, Source};
+use super::book::{Book, Source, for_others};
 use super::greeting::OtherKey;
 use super::handle::{DialError, Event, Options, PeerInfo, RequestError};
 use super::key::{Fingerprint, NetworkKey};
@@ -224,7 +224,7 @@ impl Driver {
         let met = self.links.iter().filter(|(_, link)| link.met);
         met.map(|(peer, link)| PeerInfo {
             peer: *peer,
-            addresses: self.book.addresses(peer),
+            addresses: for_others(self.book.addresses(peer)),
             round_trip: link.round_trip,
             connections: link.connections(),
         })
@@ -254,11 +254,16 @@ impl Driver {
                     self.book.add(peer, &[address], Source::Mdns, Instant::now());
                 }
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Expired(gone))) => {
+                for (peer, address) in gone {
+                    self.book.no_longer_announced(&peer, &address);
+                }
+            }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.opened(peer_id, connection_id, endpoint.get_remote_address().clone());
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
-                self.closed(peer_id, connection_id, cause.is_some());
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, endpoint, cause, .. } => {
+                self.closed(peer_id, connection_id, &endpoint, cause.is_some());
             }
             SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error } => {
                 self.dial_failed(peer_id, connection_id, error);

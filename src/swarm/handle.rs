@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::Identity;
 use super::admission::Admission;
 use super::behaviour::{self, Reached};
-use super::book::{is_link_local, is_loopback};
+use super::book::{for_others, is_link_local, is_loopback};
 use super::codec::MAX_MESSAGE;
 use super::driver::{Command, Driver};
 use super::key::{Fingerprint, NetworkKey};
@@ -336,8 +336,8 @@ impl Swarm {
         self.ask(Command::Listening).await.unwrap_or_default()
     }
 
-    /// Where others can reach us, this machine's own loopback last. The operating system names the
-    /// addresses one by one just after the start; they are waited for.
+    /// Where others can reach us; this machine's own loopback only where there is nothing else. The
+    /// operating system names the addresses one by one just after the start; they are waited for.
     pub async fn reached_at(&self) -> Vec<Multiaddr> {
         let named = async {
             let mut before = Vec::new();
@@ -355,8 +355,7 @@ impl Swarm {
         let _alone = tokio::time::timeout_at(until.into(), named).await;
         let mut addresses = self.listening().await;
         addresses.retain(|address| !is_link_local(address));
-        addresses.sort_by_key(is_loopback);
-        addresses
+        for_others(addresses)
     }
 
     /// Counts a message of a peer that was refused, or one of ours that it refused. `detail` says

@@ -2,10 +2,12 @@
 //! is never reached where things work.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
-use libp2p::futures::StreamExt;
 use libp2p::futures::future::{join_all, select_all};
+use libp2p::futures::{self, AsyncRead, AsyncWrite, StreamExt};
+use libp2p::request_response;
 use libp2p::swarm::SwarmEvent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -247,6 +249,111 @@ async fn another_peer_at_the_address_is_refused() {
     let (one, other) = (start(&key, &alone()).await, start(&key, &alone()).await);
     let wrong = one.swarm.dial(PeerId::random(), vec![other.address.clone()]).await;
     assert_eq!(wrong, Err(DialError::Refused(Why::OtherPeer)));
+}
+
+/// A peer of libp2p's own making, with one behaviour, that has the key.
+fn bare<B: libp2p::swarm::NetworkBehaviour>(key: &NetworkKey, behaviour: B) -> libp2p::Swarm<B> {
+    let keypair = libp2p::identity::Keypair::generate_ed25519();
+    let transport = behaviour::transport(&keypair, key, behaviour::Reached::default()).unwrap();
+    let me = keypair.public().to_peer_id();
+    let config = libp2p::swarm::Config::with_tokio_executor();
+    libp2p::Swarm::new(transport, behaviour, me, config)
+}
+
+/// Once a command that was the node for a moment was told of, on each machine that it had dialled, as
+/// a peer that may have refused that machine.
+#[tokio::test]
+async fn a_peer_that_dials_and_goes_away_without_a_word_is_no_peer_that_refuses_us() {
+    let key = key();
+    let one = start(&key, &alone()).await;
+    for _ in 0..3 {
+        // A ping is answered once the connection stands on both sides, and is no word of ours.
+        let mut passing = bare(&key, libp2p::ping::Behaviour::default());
+        passing.dial(one.address.clone()).unwrap();
+        let both_ends = async {
+            while !matches!(passing.select_next_some().await, SwarmEvent::Behaviour(_)) {}
+            passing.disconnect_peer_id(one.id).unwrap();
+            while !matches!(passing.select_next_some().await, SwarmEvent::ConnectionClosed { .. }) {
+            }
+        };
+        timeout(LONG, both_ends).await.expect("the connection neither came nor went");
+    }
+    // By now those that went were seen to go.
+    let mut last = start(&key, &alone()).await;
+    last.dial(&one).await.unwrap();
+    last.met(one.id).await;
+    assert_eq!(one.swarm.refusals().await, []);
+}
+
+/// Announces a message of eight bytes, sends three, and ends the stream.
+#[derive(Clone, Default)]
+struct EndsEarly;
+
+impl request_response::Codec for EndsEarly {
+    type Protocol = libp2p::StreamProtocol;
+    type Request = ();
+    type Response = ();
+
+    async fn read_request<T>(&mut self, _: &libp2p::StreamProtocol, _: &mut T) -> io::Result<()>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        Ok(())
+    }
+
+    async fn read_response<T>(&mut self, _: &libp2p::StreamProtocol, io: &mut T) -> io::Result<()>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        // Until the other side has given up as well.
+        let mut rest = Vec::new();
+        futures::AsyncReadExt::read_to_end(io, &mut rest).await.map(drop)
+    }
+
+    async fn write_request<T>(
+        &mut self,
+        _: &libp2p::StreamProtocol,
+        io: &mut T,
+        (): (),
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        futures::AsyncWriteExt::write_all(io, b"\0\0\0\x08abc").await
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        _: &libp2p::StreamProtocol,
+        _: &mut T,
+        (): (),
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        Ok(())
+    }
+}
+
+/// Once a peer whose connection ended in the middle of a message was counted as one that sends
+/// malformed messages.
+#[tokio::test]
+async fn a_message_that_ends_early_is_lost_and_not_held_against_its_sender() {
+    let key = key();
+    let one = start(&key, &alone()).await;
+    let protocols = [(codec::PROTOCOL, request_response::ProtocolSupport::Full)];
+    let config = request_response::Config::default();
+    let behaviour = request_response::Behaviour::with_codec(EndsEarly, protocols, config);
+    let mut other = bare(&key, behaviour);
+    other.add_peer_address(one.id, one.address.clone());
+    other.behaviour_mut().send_request(&one.id, ());
+    let is_over = |event: SwarmEvent<request_response::Event<(), ()>>| {
+        use request_response::Event::{Message, OutboundFailure};
+        matches!(event, SwarmEvent::Behaviour(Message { .. } | OutboundFailure { .. }))
+    };
+    let request = async { while !is_over(other.select_next_some().await) {} };
+    timeout(LONG, request).await.expect("the request did not end");
+    assert_eq!(one.swarm.refusals().await, []);
 }
 
 /// An IPFS node of the same private network, say.

@@ -4,7 +4,9 @@ mod client_files;
 mod clients_document;
 mod commands;
 mod errors;
+mod examples;
 mod harness;
+mod history;
 mod hostile;
 // Network namespaces are Linux's.
 #[cfg(target_os = "linux")]
@@ -28,3 +30,4 @@ mod store_failure;
 mod swarm;
 mod takeover;
 mod usage;
+mod work;

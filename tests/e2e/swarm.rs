@@ -221,7 +221,8 @@ fn a_machine_with_another_key_is_refused_and_counted_on_both_sides() {
     done(&swarm(&one, &["init", "--json"]));
     done(&swarm(&other, &["init", "--json"]));
     let line = swarm(&one, &["invite"]).stdout;
-    let known = line.trim().split('+').filter(|part| part.contains("/ip4/127")).collect::<String>();
+    let known: Vec<&str> = line.trim().split('+').filter(|part| part.contains("/tcp/")).collect();
+    let known = known.join(" ");
     let id = peer_id(&one);
     let known = format!("{id} {known}\n");
     std::fs::write(other.data().join("swarm.peers"), known).expect("it is there");
@@ -235,6 +236,61 @@ fn a_machine_with_another_key_is_refused_and_counted_on_both_sides() {
         });
     }
     connected(&one, &[]);
+}
+
+/// Once each of them was told of, on the machine that its node had dialled for a moment, as a peer that
+/// may have been refused.
+#[test]
+fn a_command_that_is_a_node_for_a_moment_is_no_peer_that_hangs_up() {
+    let (one, other) = (Home::new(), Home::new());
+    let _here = one.start();
+    pair(&one, &other);
+    for number in 0..10 {
+        let id = format!("t{number}");
+        let task =
+            ["--task-id", &id, "--workflow-id", "w", "--name", "a task", "--tags", "p2p-only"];
+        other.json(&[&["submit"], &task[..]].concat());
+    }
+    let _there = other.start();
+    let id = peer_id(&other);
+    connected(&one, &[&id]);
+    let mut refused = refusals(&one);
+    refused.retain(|(who, _)| *who == id);
+    assert_eq!(refused, []);
+}
+
+/// Once it listed the other machine as not connected, or did not know it at all, and told of nothing
+/// to be done.
+#[test]
+fn a_machine_that_joined_and_where_no_node_stays_is_told_why_nobody_is_connected() {
+    let (one, other) = (Home::new(), Home::new());
+    let here = one.start();
+    done(&swarm(&one, &["init", "--json"]));
+    let joined = swarm(&other, &["join", swarm(&one, &["invite"]).stdout.trim()]);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    let inviting = peer_id(&one);
+    assert!(joined.stdout.contains(&format!("Invited by: {inviting}\n")), "{}", joined.stdout);
+    here.close();
+    // The node of the command may have been connected for a moment before.
+    let shown = swarm(&other, &["peers"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    assert!(shown.stdout.contains(&inviting), "{}", shown.stdout);
+    let why = "1 other machine is known, and none is connected: no node stays on this machine.";
+    assert!(shown.stdout.contains(why), "{}", shown.stdout);
+}
+
+#[test]
+fn an_invitation_names_the_loopback_only_where_the_machine_has_no_other_address() {
+    let home = Home::new();
+    let _node = home.start();
+    done(&swarm(&home, &["init", "--json"]));
+    let line = swarm(&home, &["invite"]).stdout;
+    let told: Vec<&str> = line.trim().split('+').filter(|part| part.contains("/tcp/")).collect();
+    let is_loopback =
+        |address: &&str| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    let loopback = told.iter().copied().filter(is_loopback).count();
+    assert!(!told.is_empty() && (loopback == 0 || loopback == told.len()), "{told:?}");
+    assert_eq!(peers(&home).0["addresses"], json!(told));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::harness::Home;
 
-const COMMANDS: [&[&str]; 29] = [
+const COMMANDS: [&[&str]; 30] = [
     &[],
     &["mcp"],
     &["mcp", "start"],
@@ -23,6 +23,7 @@ const COMMANDS: [&[&str]; 29] = [
     &["p2p-workflow", "submit"],
     &["p2p-workflow", "next"],
     &["p2p-workflow", "complete"],
+    &["p2p-workflow", "work"],
     &["p2p-workflow", "check-tags"],
     &["p2p-workflow", "clock"],
     &["p2p-workflow", "list"],

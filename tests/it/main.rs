@@ -11,6 +11,7 @@ mod original_defects;
 mod original_vectors;
 mod pruning;
 mod replication;
+mod second_runs;
 mod shown;
 #[expect(dead_code, reason = "the example `simulate` uses the rest of it")]
 #[path = "../sim/mod.rs"]

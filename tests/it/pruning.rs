@@ -140,8 +140,9 @@ fn what_a_live_task_waits_for_is_kept_whole() {
 fn a_dependency_of_which_a_tombstone_is_left_counts_as_it_ended() {
     let mut net = net(2);
     net.submit(0, task("first"));
-    run(&mut net, "first");
+    net.sync(10 * S);
     net.cut(0, 1); // so that the tombstone stays
+    run_at(&mut net, 0, "first");
     net.pass(2 * RETENTION);
     nudge(&mut net, 0);
     assert!(net.peers[0].scheduler.show(at(net.now), "first").is_err());
@@ -440,6 +441,31 @@ fn an_end_that_is_told_again_comes_by_way_of_those_that_have_forgotten_it() {
     let dot = |p: usize| net.peers[p].disk.records()["t"].dot.clone();
     assert!(dot(2).actor.starts_with(&*name(2)), "it is told again: {:?}", dot(2));
     assert_eq!(dot(3), dot(2));
+}
+
+/// A board without a clock of its own did tasks in the year 1970. Its peers took the results in, and
+/// had thrown them away before anybody read them.
+#[test]
+fn an_end_that_comes_in_late_is_kept_whole_for_its_retention_from_then_on() {
+    let mut net = Net::new(0, 5);
+    net.config.forget_member_after = 1_000_000 * S;
+    for retention in [100_000 * S, RETENTION] {
+        net.config.retention = retention;
+        net.add_peer();
+    }
+    net.link_all();
+    net.submit(0, task("t"));
+    net.sync(20 * S);
+    net.cut(0, 1);
+    run_at(&mut net, 0, "t");
+    net.pass(3 * RETENTION);
+    net.link(0, 1);
+    net.sync(20 * S);
+    net.pass(RETENTION / 2);
+    assert_eq!(state(&net.peers[1].scheduler, at(net.now), "t"), State::Completed);
+    net.pass(RETENTION);
+    assert!(net.peers[1].scheduler.show(at(net.now), "t").is_err(), "a tombstone is left");
+    assert_eq!(state(&net.peers[0].scheduler, at(net.now), "t"), State::Completed);
 }
 
 /// A store was put back and nobody said so. What it did before it met its peers got names that they

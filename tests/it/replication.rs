@@ -10,7 +10,9 @@ use p2p_workflow_scheduler::scheduler::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, 
 use p2p_workflow_scheduler::scheduler::*;
 use serde_json::Value;
 
-use crate::support::{COMMAND_LINE, Disk, S, at, caller, done, failed, task, timed, views};
+use crate::support::{
+    COMMAND_LINE, Disk, S, at, caller, done, failed, scheduler, task, timed, views,
+};
 
 /// Random numbers from a seed: SplitMix64.
 #[derive(Clone)]
@@ -239,7 +241,7 @@ impl Net {
     fn look_at(&mut self, message: &Message) {
         self.heard.iter_mut().for_each(|heard| heard.push(message.clone()));
         let records = match &message.content {
-            Content::Push { records, .. } => records,
+            Content::Push { records, .. } => &**records,
             Content::PullPage(page) => {
                 self.pages.push(page.records.len());
                 &page.records
@@ -445,6 +447,12 @@ fn live(seed: u64) {
     assert!(!net.acknowledged.is_empty(), "something was done");
 }
 
+/// A push of records that nobody else was told of.
+fn push_of(records: Vec<Carried>) -> Message {
+    let (records, clock, told) = (Arc::new(records), BTreeMap::new(), Vec::new());
+    Content::Push { records, clock, told }.into()
+}
+
 #[test]
 fn peers_converge_after_foul_weather_and_lose_nothing_acknowledged() {
     (0..24).for_each(live);
@@ -600,10 +608,7 @@ fn a_store_that_was_put_back_is_told_by_its_peers() {
     let other = name(1);
     restored.connected(at(net.now), &other);
     let record = net.peers[1].disk.records()["after"].clone();
-    let push = |record| {
-        let records = vec![Carried { record, payload: None, result: None }];
-        Message::from(Content::Push { records, clock: BTreeMap::new() })
-    };
+    let push = |record| push_of(vec![Carried { record, payload: None, result: None }]);
     let refused = restored.receive(at(net.now), &other, push(record.clone())).unwrap_err();
     assert_eq!(refused, Refused::OwnWrites { counter: 2, known: 1 });
     let have = Arc::new(net.peers[1].scheduler.have().clone());
@@ -683,8 +688,7 @@ fn what_no_peer_says_is_refused_and_changes_nothing() {
         let changes = receiver.take_changes();
         (answer.map_err(|refused| refused.to_string()), changes.tasks.len())
     };
-    let push =
-        |records: Vec<Carried>| Message::from(Content::Push { records, clock: BTreeMap::new() });
+    let push = push_of;
     assert_eq!(
         say(push(vec![carried("good")])).0.unwrap_err(),
         "there is no connection to that peer"
@@ -901,11 +905,8 @@ fn what_a_later_version_adds_to_a_record_is_kept_and_passed_on() {
     net.pass(S);
     let now = at(net.now);
     let record = net.peers[0].disk.records()["t"].clone();
-    let mut message = serde_json::to_value(Message::from(Content::Push {
-        records: vec![Carried { record, payload: None, result: None }],
-        clock: BTreeMap::new(),
-    }))
-    .unwrap();
+    let carried = Carried { record, payload: None, result: None };
+    let mut message = serde_json::to_value(push_of(vec![carried])).unwrap();
     message["content"]["Push"]["records"][0]["record"]["rest"] =
         serde_json::json!({"born": null, "more": {"colour": "\"blue\""}});
     message["content"]["Push"]["hint"] = Value::Bool(true);
@@ -940,7 +941,7 @@ fn a_peer_owns_tasks_while_its_workers_ask_for_some() {
         given.map(|claimed| claimed.ownership.reason)
     };
     assert!(ask(&mut net, 1).is_err(), "nothing is there yet");
-    net.pass(2 * S);
+    net.pass(4 * S);
     let owners = |net: &Net, id: &str| {
         let why = |p: usize| net.peers[p].scheduler.why(at(net.now), id).unwrap();
         [0, 1].map(|p| why(p).turns.into_iter().map(|turn| turn.peer).collect::<Vec<_>>())
@@ -970,4 +971,134 @@ fn a_peer_owns_tasks_while_its_workers_ask_for_some() {
     net.submit(1, task("last"));
     net.sync(5 * S);
     assert_eq!(owners(&net, "last"), [vec![name(1)], vec![name(1)]]);
+}
+
+/// Workers began on five machines at once. Each machine knew of no other that took work, took every
+/// task for its own, and the first ones ran twice.
+#[test]
+fn workers_that_begin_at_once_on_several_peers_take_no_task_twice() {
+    let mut net = Net::new(5, 4);
+    net.link_all();
+    net.pass(5 * S);
+    for n in 0..20 {
+        net.submit(n % 5, task(&format!("t{n}")));
+    }
+    net.sync(5 * S);
+    let mut taken = Vec::new();
+    for p in 0..5 {
+        // Nothing that one of them says is heard by the next.
+        let (now, who) = (at(net.now), caller(COMMAND_LINE));
+        while let Ok(claimed) = net.peers[p].scheduler.claim(now, &who, &timed(600 * S)) {
+            taken.push(claimed.task.task_id);
+        }
+    }
+    let count = taken.len();
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!((taken.len(), count), (20, 20), "each has an owner, and one only");
+}
+
+/// Peers that know of each other and hold nothing, all connected.
+fn met<const N: usize>() -> [P2PWorkflowScheduler; N] {
+    let mut peers: [_; N] = std::array::from_fn(|n| {
+        let mut peer = scheduler(&name(n));
+        peer.replicate(at(0), 1);
+        peer
+    });
+    for (n, peer) in peers.iter_mut().enumerate() {
+        (0..N).filter(|other| *other != n).for_each(|other| peer.connected(at(0), &name(other)));
+    }
+    for time in [0, 1] {
+        peers.iter_mut().for_each(|peer| peer.advance(at(time)));
+        exchange(&mut peers, time, |_, _| true);
+    }
+    peers
+}
+
+/// Delivers what peers have to say, and what that leads to, unless it is lost. Returns how many
+/// messages there were.
+fn exchange(
+    peers: &mut [P2PWorkflowScheduler],
+    now: u64,
+    mut arrives: impl FnMut(usize, &Outgoing) -> bool,
+) -> usize {
+    let mut count = 0;
+    loop {
+        let said: Vec<(usize, Outgoing)> = (0..peers.len())
+            .flat_map(|from| take_out(&mut peers[from]).into_iter().map(move |it| (from, it)))
+            .collect();
+        if said.is_empty() {
+            return count;
+        }
+        count += said.len();
+        for (from, outgoing) in said {
+            if arrives(from, &outgoing) {
+                let to = peers.iter().position(|peer| *peer.peer_id() == outgoing.to).unwrap();
+                peers[to].receive(at(now), &name(from), outgoing.message).unwrap();
+            }
+        }
+    }
+}
+
+fn take_out(peer: &mut P2PWorkflowScheduler) -> Vec<Outgoing> {
+    peer.take_changes();
+    peer.take_outgoing()
+}
+
+/// Once a write that overtook another left a gap in the vector, and all that came after it was sent
+/// again by the next pull.
+#[test]
+fn pushes_that_overtake_one_another_leave_no_gap() {
+    let [mut writer, mut reader] = met();
+    let mut pushes = Vec::new();
+    for number in 0..5 {
+        writer.submit(at(S), task(&format!("t{number}"))).unwrap();
+        pushes.extend(take_out(&mut writer));
+    }
+    assert_eq!(pushes.len(), 5);
+    for number in [1, 4, 2, 0, 3] {
+        reader.receive(at(S), &name(0), pushes[number].message.clone()).unwrap();
+    }
+    assert_eq!(reader.have(), writer.have());
+    assert_eq!(reader.roots(), writer.roots());
+}
+
+/// Once what a lost push had carried was missing until the next pull came by its interval, ten seconds
+/// on average, as long as the peers were busy.
+#[test]
+fn what_a_lost_push_left_out_is_pulled_soon_however_much_follows_it() {
+    let mut peers = met::<2>();
+    // The first pull, and the quiet after it.
+    for time in 1..=20 {
+        peers.iter_mut().for_each(|peer| peer.advance(at(time * S)));
+        exchange(&mut peers, time * S, |_, _| true);
+    }
+    let mut lost = 0;
+    for step in 0..30 {
+        let now = 20 * S + step * 100;
+        peers.iter_mut().for_each(|peer| peer.advance(at(now)));
+        peers[0].submit(at(now), task(&format!("t{step}"))).unwrap();
+        exchange(&mut peers, now, |from, outgoing| {
+            let is_push = matches!(outgoing.message.content, Content::Push { .. });
+            let is_lost = step == 0 && from == 0 && is_push;
+            lost += usize::from(is_lost);
+            !is_lost
+        });
+    }
+    assert_eq!(lost, 1);
+    assert!(peers[1].show(at(23 * S), "t0").is_ok(), "within three heartbeats");
+    assert_eq!(peers[1].have(), peers[0].have());
+}
+
+#[test]
+fn who_was_told_by_the_writer_is_not_told_again_by_others() {
+    let mut peers = met::<4>();
+    peers[0].submit(at(S), task("t")).unwrap();
+    let mut pushes = 0;
+    exchange(&mut peers, S, |_, outgoing| {
+        pushes += usize::from(matches!(outgoing.message.content, Content::Push { .. }));
+        true
+    });
+    assert_eq!(pushes, 3, "one to each of the others");
+    assert!(peers.iter().all(|peer| peer.show(at(S), "t").is_ok()));
 }

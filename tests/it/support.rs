@@ -126,7 +126,7 @@ pub(crate) struct Disk {
     members: BTreeMap<Arc<str>, Heard>,
     doubtful: bool,
     conflicts: u64,
-    duplicates: u64,
+    lost_runs: BTreeSet<Dot>,
 }
 
 impl Disk {
@@ -157,7 +157,8 @@ impl Disk {
         }
         self.actor = changes.actor.clone().or(self.actor.take());
         self.conflicts += changes.conflicts.len() as u64;
-        self.duplicates += changes.duplicates.len() as u64;
+        self.lost_runs.extend(changes.duplicates.iter().map(|run| run.dot.clone()));
+        self.lost_runs.retain(|dot| changes.not_lost.iter().all(|run| run.dot != *dot));
     }
 
     /// Starts a scheduler of `peer` from what was kept.
@@ -183,7 +184,7 @@ impl Disk {
             members: self.members.clone(),
             doubtful: self.doubtful,
             conflicts: self.conflicts,
-            duplicates: self.duplicates,
+            lost_runs: self.lost_runs.clone(),
             next_key: self
                 .tasks
                 .keys()
@@ -198,6 +199,11 @@ impl Disk {
     /// Whether this is a backup that is put back.
     pub(crate) fn put_back(self) -> Self {
         Disk { doubtful: true, actor: None, ..self }
+    }
+
+    /// The runs that are told of as second ones.
+    pub(crate) fn lost_runs(&self) -> &BTreeSet<Dot> {
+        &self.lost_runs
     }
 
     /// All records by task id.

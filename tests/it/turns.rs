@@ -226,6 +226,27 @@ fn a_holder_that_is_never_heard_of_again_after_a_restart_goes_down() {
     }
 }
 
+/// Once the answer was that the dead machine's task was held by it, and nothing of what to do.
+#[test]
+fn who_reports_on_a_task_of_a_peer_that_is_down_is_told_to_take_it() {
+    let gone_id = "12D3KooWGWTtibP31YJvCbwyNN38C712SA8kkueSZKgpBfxCr6pQ";
+    let (mut gone, mut s) = (scheduler(gone_id), scheduler("me"));
+    gone.submit(at(0), task("t")).unwrap();
+    let claimed = gone.claim(at(0), &caller("w"), &timed(S)).unwrap();
+    push(&mut s, at(0), &gone.take_changes());
+    let report = |s: &mut P2PWorkflowScheduler, now| {
+        s.mark(now, &caller("w"), "t", done(), Some(claimed.fence)).unwrap_err()
+    };
+    let held = report(&mut s, at(0));
+    assert_eq!(held.code(), "not_holder");
+    assert!(held.to_string().contains(&format!("held by peer {gone_id:?}")), "{held}");
+    s.advance(at(8 * S));
+    let held = report(&mut s, at(8 * S));
+    assert_eq!(held.code(), "not_holder");
+    let told = "was held by 12D3KooW…BfxCr6pQ, which is down. Take it with";
+    assert!(held.to_string().contains(told), "{held}");
+}
+
 /// A peer known by a reported clock counted as known, so a lease of its was never given up.
 #[test]
 fn a_peer_known_by_its_reported_clock_goes_down_as_a_holder_too() {

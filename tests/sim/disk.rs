@@ -26,7 +26,6 @@ pub(crate) struct Disk {
     /// Tasks of which nothing is left, or was for a while.
     pub(crate) dropped: BTreeSet<Arc<str>>,
     conflicts: u64,
-    duplicates: u64,
     /// Specs that lost: task id, spec hash.
     pub(crate) lost_specs: BTreeSet<(Arc<str>, Hash256)>,
     /// Runs that were reported as second ones, by the claim that they began with.
@@ -63,11 +62,11 @@ impl Disk {
         self.clock.extend(changes.clock.iter().map(|(peer, counter)| (peer.to_string(), *counter)));
         self.have.extend(changes.have.iter().map(|dot| (dot.actor.clone(), dot.counter)));
         self.conflicts += changes.conflicts.len() as u64;
-        self.duplicates += changes.duplicates.len() as u64;
         for Conflict { record, .. } in &changes.conflicts {
             self.lost_specs.insert((record.spec.task_id.clone(), record.spec.hash));
         }
         self.second_runs.extend(changes.duplicates.iter().map(|duplicate| duplicate.dot.clone()));
+        self.second_runs.retain(|dot| changes.not_lost.iter().all(|run| run.dot != *dot));
     }
 
     fn keep(&mut self, change: &TaskChange) {
@@ -125,7 +124,7 @@ impl Disk {
             have: self.have.clone(),
             tasks: self.tasks.values().cloned().collect(),
             conflicts: self.conflicts,
-            duplicates: self.duplicates,
+            lost_runs: self.second_runs.clone(),
             tombstones: self.tombstones.clone().into_iter().collect(),
             members: self.members.clone(),
             doubtful: self.doubtful,

@@ -97,11 +97,28 @@ struct Replies {
 pub struct Ticket(u64);
 
 impl Client {
-    /// Shakes hands with the node at the other end of `stream`.
+    /// Shakes hands with the node at the other end of `stream`, as the worker that all commands
+    /// share.
     ///
     /// # Errors
     /// The stream ended, or what speaks there is not our node.
     pub async fn attach(stream: impl Duplex + 'static) -> Result<Self, CallError> {
+        let hello = Hello { worker: WORKER.to_owned(), shared: true, ..Hello::default() };
+        Client::shake_hands(stream, Some(hello)).await
+    }
+
+    /// The same over a stream that another speaks for already, which said who the worker is.
+    ///
+    /// # Errors
+    /// As [`Client::attach`].
+    pub async fn attach_introduced(stream: impl Duplex + 'static) -> Result<Self, CallError> {
+        Client::shake_hands(stream, None).await
+    }
+
+    async fn shake_hands(
+        stream: impl Duplex + 'static,
+        hello: Option<Hello>,
+    ) -> Result<Self, CallError> {
         let (read, write) = tokio::io::split(Box::new(stream) as Box<dyn Duplex>);
         let lines = FramedRead::new(read, LinesCodec::new_with_max_length(MAX_ANSWER_BYTES));
         let mut client = Client {
@@ -109,8 +126,10 @@ impl Client {
             replies: Replies { lines, early: HashMap::new() },
             last_id: 0,
         };
-        let hello = Hello { worker: WORKER.to_owned(), shared: true, ..Hello::default() };
-        let hello = client.send(Hello::METHOD, hello).await?;
+        let hello = match hello {
+            Some(hello) => Some(client.send(Hello::METHOD, hello).await?),
+            None => None,
+        };
         let initialize = client
             .send(
                 "initialize",
@@ -124,7 +143,9 @@ impl Client {
                 }),
             )
             .await?;
-        client.reply(hello).await?;
+        if let Some(hello) = hello {
+            client.reply(hello).await?;
+        }
         client.reply(initialize).await?;
         client.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await?;
         Ok(client)
@@ -252,6 +273,25 @@ impl Answer {
     #[must_use]
     pub fn json(&self) -> &str {
         self.structured.get()
+    }
+
+    /// The structured content in a shape of the caller's.
+    ///
+    /// # Errors
+    /// It has another.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, CallError> {
+        serde_json::from_str(self.json()).map_err(not_mcp)
+    }
+
+    /// The same with one field more, each value as it was written.
+    #[must_use]
+    pub fn with(&self, key: &str, value: &RawValue) -> Self {
+        let object = self.json().trim_end();
+        let open = object.strip_suffix('}').unwrap_or(object).trim_end();
+        let comma = if open.ends_with('{') { "" } else { "," };
+        let text = format!("{open}{comma}{}:{value}}}", Value::from(key));
+        let structured = RawValue::from_string(text);
+        Answer { structured: structured.expect("an object with one field more is JSON") }
     }
 
     /// The structured content, to look into.

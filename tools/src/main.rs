@@ -31,7 +31,10 @@ async fn main() -> ExitCode {
         Some(doors) => serve(options, doors).await,
         None => keep(options).await,
     };
-    let code = cli::run(Cli::parse(), connect, serve).await;
+    let open = async |options: &GlobalOptions| {
+        Way::attach(&node_options(options)?).await.map_err(cannot_open)
+    };
+    let code = cli::run(Cli::parse(), connect, serve, open).await;
     let host: Option<Host> = host.take();
     if let Some(host) = host {
         host.close().await;

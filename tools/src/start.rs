@@ -39,13 +39,22 @@ struct State {
 }
 
 impl Way {
-    /// Finds the node, or makes this process it.
+    /// Finds the node, or makes this process it. It stops when the operating system asks.
     ///
     /// # Errors
     /// Nobody can be the node.
     pub async fn open(options: &Options) -> Result<Self, AttachError> {
+        let way = Way::attach(options).await?;
+        tokio::spawn(watch_signals(way.stop().clone()));
+        Ok(way)
+    }
+
+    /// The same for a process that has its own answer to signals.
+    ///
+    /// # Errors
+    /// Nobody can be the node.
+    pub async fn attach(options: &Options) -> Result<Self, AttachError> {
         let (stop, is_node) = (CancellationToken::new(), CancellationToken::new());
-        tokio::spawn(watch_signals(stop.clone()));
         let state = match attach(options).await? {
             Attached::Node(node) => {
                 is_node.cancel();

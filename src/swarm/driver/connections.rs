@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use libp2p::allow_block_list::{Blocked, NotAllowed};
 use libp2p::connection_limits::Exceeded;
+use libp2p::core::ConnectedPoint;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError as Failed};
 use libp2p::{Multiaddr, PeerId, identify};
@@ -68,19 +69,35 @@ impl Driver {
         }
     }
 
-    pub(super) fn closed(&mut self, peer: PeerId, connection: ConnectionId, by_peer: bool) {
+    pub(super) fn closed(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        endpoint: &ConnectedPoint,
+        by_peer: bool,
+    ) {
         if let Some(link) = self.links.closed(&peer, connection) {
             self.book.closed(&peer, Instant::now());
             if link.met {
                 self.tell(Event::Disconnected { peer });
             } else if by_peer {
-                self.refused(Some(peer), Some(link.remote), Why::ByPeer);
+                self.hung_up(peer, link.remote, endpoint);
             }
             // Who waits for a dial that is still under way goes on waiting.
             let dials = &self.dials;
             let over =
                 |waiter: &Waiter| waiter.peer == peer && !dials.contains_key(&waiter.connection);
             end(&mut self.waiters, over, &Err(DialError::Refused(Why::ByPeer)));
+        }
+    }
+
+    /// A peer closed the connection before a word was said. Who refuses us does not dial us, and does
+    /// it again when it is dialled again; a command that is a node for a moment has gone by then.
+    fn hung_up(&mut self, peer: PeerId, remote: Multiaddr, endpoint: &ConnectedPoint) {
+        if endpoint.is_dialer() && self.book.hung_up(&peer) {
+            self.refused(Some(peer), Some(remote), Why::ByPeer);
+        } else {
+            tracing::info!("{peer} at {remote} went away again");
         }
     }
 

@@ -70,8 +70,12 @@ impl Driver {
         let bytes = match request {
             Ok(bytes) => bytes,
             Err(error) => {
-                tracing::debug!(%peer, %error, "a request was malformed");
-                return self.refused(Some(peer), None, Why::Malformed);
+                tracing::debug!(%peer, %error, "a request could not be read");
+                // Any other error is the connection's, which ended in the middle of a message.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    self.refused(Some(peer), None, Why::Malformed);
+                }
+                return;
             }
         };
         let place = Arc::clone(&self.places).try_acquire_owned();

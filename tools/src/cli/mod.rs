@@ -3,6 +3,7 @@
 //! ```text
 //! main ── Cli::parse ──► run ──┬─► serve(options, doors)        mcp start, node start
 //!                              ├─► connect(options) ─► Client   p2p-workflow …, swarm …, node stop
+//!                              ├─► open(options) ─► Way         p2p-workflow work
 //!                              └─► (text alone)                 mcp config, completions, man
 //! ```
 //!
@@ -36,11 +37,12 @@ use self::backup::Backup;
 use self::mcp::{Config, Instructions};
 use self::node::NodeCommand;
 pub use self::node::standing;
-use self::p2p_workflow::WorkflowCommand;
+use self::p2p_workflow::{WorkflowCommand, guard};
 use self::shell::{Completions, Man};
 pub use self::start::Doors;
 use self::swarm::SwarmCommand;
 use crate::client::{CallError, Client, ConnectError, Duplex};
+use crate::start::Way;
 
 /// Share durable tasks between agents, people and machines, without a server.
 #[derive(Debug, Parser)]
@@ -161,17 +163,31 @@ enum McpCommand {
     Instructions(Instructions),
 }
 
+impl Command {
+    /// Whether the process is there for longer than one answer.
+    fn stays(&self) -> bool {
+        matches!(
+            self,
+            Command::Mcp(McpCommand::Start(_))
+                | Command::Node(NodeCommand::Start)
+                | Command::Workflow(WorkflowCommand::Work(_))
+        )
+    }
+}
+
 /// Runs one command to its exit code.
 ///
 /// `connect` gives a stream to the node; `serve` is the node, with the doors of an MCP server or
-/// without any. The stream is dropped before this returns.
+/// without any; `open` gives the way to the node, or the next one, for as long as it is kept. The
+/// stream is dropped before this returns.
 pub async fn run<S: Duplex + 'static>(
     cli: Cli,
     connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<Connection<S>, ConnectError>,
     serve: impl AsyncFnOnce(&GlobalOptions, Option<&Doors>) -> Result<(), ConnectError>,
+    open: impl AsyncFnOnce(&GlobalOptions) -> Result<Way, ConnectError>,
 ) -> ExitCode {
-    start_logs(cli.options.verbose);
-    let result = execute(cli, connect, serve).await;
+    start_logs(cli.options.verbose, cli.command.stays());
+    let result = execute(cli, connect, serve, open).await;
     let text = match &result {
         Ok(text) => text,
         Err(failure) => failure.stdout(),
@@ -190,6 +206,7 @@ async fn execute<S: Duplex + 'static>(
     cli: Cli,
     connect: impl AsyncFnOnce(&GlobalOptions, Attach) -> Result<Connection<S>, ConnectError>,
     serve: impl AsyncFnOnce(&GlobalOptions, Option<&Doors>) -> Result<(), ConnectError>,
+    open: impl AsyncFnOnce(&GlobalOptions) -> Result<Way, ConnectError>,
 ) -> Result<String, Failure> {
     let options = &cli.options;
     match cli.command {
@@ -202,7 +219,11 @@ async fn execute<S: Duplex + 'static>(
         }
         Command::Mcp(McpCommand::Config(config)) => config.run(options),
         Command::Mcp(McpCommand::Instructions(instructions)) => instructions.run(),
-        Command::Workflow(command) => {
+        Command::Workflow(WorkflowCommand::Guard) => guard(),
+        Command::Workflow(WorkflowCommand::Work(command)) => {
+            command.run(open(options).await?).await
+        }
+        Command::Workflow(WorkflowCommand::Call(command)) => {
             let Connection { stream, .. } = connect(options, Attach::Any).await?;
             command.run(&mut Client::attach(stream).await?).await
         }
@@ -306,10 +327,12 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Logs go to stderr. `RUST_LOG` has the last word; libraries only warn without it.
-fn start_logs(verbose: u8) {
+/// Logs go to stderr. `RUST_LOG` has the last word; libraries only warn without it. Who is refused by
+/// a node that is there for one command is no news to whoever typed that.
+fn start_logs(verbose: u8, stays: bool) {
     let level = match verbose {
-        0 => "warn,rmcp=error",
+        0 if stays => "warn,rmcp=error",
+        0 => "warn,rmcp=error,p2p_workflow_scheduler::node::network=error",
         1 => "warn,ipfs_accelerate=info,p2p_workflow_scheduler=info",
         _ => "warn,ipfs_accelerate=debug,p2p_workflow_scheduler=debug",
     };

@@ -20,6 +20,9 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const KEY: Style = Style::new().dimmed();
 
+/// Characters at the start and at the end of a peer id's short form.
+const KEPT: usize = 8;
+
 /// Fields that say nothing to people: the ✓ says it, or the field that is there.
 const UNSPOKEN: [&str; 4] = ["success", "created", "has_payload", "has_result"];
 
@@ -93,15 +96,60 @@ pub(super) fn progress_bar(size: Option<u64>) -> ProgressBar {
     bar.with_style(style)
 }
 
+/// One line that opens with `✓`.
+pub(super) fn done(text: &str) -> String {
+    format!("{GOOD}✓{GOOD:#} {}\n", clean(text).replace('\n', "\n  "))
+}
+
 /// A rejection or failure: `✗`, its text, further lines indented.
 pub(super) fn refused(text: &str) -> String {
     format!("{BAD}✗{BAD:#} {}\n", clean(text).replace('\n', "\n  "))
 }
 
-/// A table of tasks, one line each where the terminal is wide enough.
-pub(super) fn task_table(tasks: &[Value]) -> String {
+/// A table of tasks, one line each where the terminal is wide enough. Who holds a task that is
+/// assigned is shown where any is.
+pub(super) fn task_table(tasks: &[Value], this_peer: &str) -> String {
     let columns = ["task_id", "workflow_id", "state", "priority", "attempt", "created_at", "name"];
-    table(columns, tasks)
+    if !tasks.iter().any(is_held) {
+        return table(columns, tasks);
+    }
+    let [id, workflow, state, rest @ ..] = columns;
+    let [priority, attempt, created, name] = rest;
+    let tasks: Vec<Value> = tasks.iter().map(|task| with_holder(task, this_peer)).collect();
+    table([id, workflow, state, "holder", priority, attempt, created, name], &tasks)
+}
+
+fn is_held(task: &Value) -> bool {
+    task["state"] == "assigned"
+}
+
+/// The task with its worker, and the peer of that where it is another.
+fn with_holder(task: &Value, this_peer: &str) -> Value {
+    let mut task = task.clone();
+    if is_held(&task) {
+        let text = |key: &str| task[key].as_str().unwrap_or_default();
+        let (worker, peer) = (text("worker"), text("assigned_peer"));
+        let holder = match peer == this_peer || peer.is_empty() {
+            true => worker.to_owned(),
+            false => format!("{worker} at {}", short_peer(peer)),
+        };
+        task["holder"] = holder.into();
+    }
+    task
+}
+
+/// A table of what happened to a task, one line a change.
+pub(super) fn history_table(changes: &Value) -> String {
+    let changes = changes.as_array().map(Vec::as_slice).unwrap_or_default();
+    let columns = ["at", "what", "attempt", "peer", "worker", "reason"];
+    let now = now();
+    let cell = |change: &Value, key| match (key, &change[key]) {
+        ("at", at) => at.as_u64().map_or_else(String::new, |at| relative(at, now)),
+        ("what", what) => what.as_str().unwrap_or_default().replace('_', " "),
+        (_, value) => shown(key, value, now).unwrap_or_default(),
+    };
+    let rows = changes.iter().map(|change| columns.map(|key| cell(change, key)));
+    plain_table(["when", "what", "attempt", "peer", "worker", "reason"], rows)
 }
 
 fn table<const N: usize>(columns: [&str; N], rows: &[Value]) -> String {
@@ -129,6 +177,14 @@ pub(super) fn plain_table<const N: usize>(
 /// How many characters a line of the terminal has; `None` where stdout is none.
 pub(super) fn terminal_width() -> Option<usize> {
     Table::new().width().map(usize::from)
+}
+
+/// `12D3KooW…9bQKWJ9W`, which `swarm trust` and `swarm block` understand.
+pub(super) fn short_peer(id: &str) -> String {
+    match (id.get(..KEPT), id.len().checked_sub(KEPT).and_then(|at| id.get(at..))) {
+        (Some(start), Some(end)) if id.len() > 2 * KEPT => format!("{start}…{end}"),
+        _ => id.to_owned(),
+    }
 }
 
 /// A point in time, in milliseconds since the Unix epoch, as people say it.
@@ -277,10 +333,28 @@ mod tests {
             json!({"task_id": "a", "workflow_id": "w", "state": "pending", "priority": 5, "name": "First"}),
             json!({"task_id": "long-id", "workflow_id": "w", "state": "failed", "priority": 10, "name": "Two\nlines"}),
         ];
-        let table = task_table(&tasks);
+        let table = task_table(&tasks, "me");
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 3, "{table}");
         assert!(lines[0].trim_start().starts_with("TASK ID"));
         assert!(lines[2].contains("long-id") && lines[2].ends_with("Two lines"));
+        assert!(!table.contains("HOLDER"), "nobody holds any: {table}");
+    }
+
+    #[test]
+    fn the_table_names_the_worker_of_an_assigned_task_and_its_machine_where_that_is_another() {
+        let held = |id: &str, state: &str, peer: &str| json!({"task_id": id, "state": state, "worker": "w-1", "assigned_peer": peer});
+        let other = "12D3KooWGWTtibP31YJvCbwyNN38C712SA8kkueSZKgpBfxCr6pQ";
+        let tasks = [
+            held("a", "assigned", "me"),
+            held("b", "assigned", other),
+            held("c", "completed", other),
+        ];
+        let table = task_table(&tasks, "me");
+        let line = |id: &str| table.lines().find(|line| line.trim().starts_with(id)).unwrap();
+        assert!(table.lines().next().unwrap().contains("HOLDER"), "{table}");
+        assert!(line("a").contains("w-1") && !line("a").contains(" at "), "{table}");
+        assert!(line("b").contains(&format!("w-1 at {}", short_peer(other))), "{table}");
+        assert!(!line("c").contains("w-1"), "it ended: {table}");
     }
 }

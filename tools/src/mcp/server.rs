@@ -142,6 +142,7 @@ impl Server {
             "/requeue" => Some(commands::requeue(session, &params).await),
             "/reprioritize" => Some(commands::reprioritize(session, &params).await),
             "/backup" => Some(commands::backup(session, &params).await),
+            "/history" => Some(commands::history(session, &params).await),
             "/why" => Some(commands::why(session, &params).await),
             "/swarm/init" => Some(swarm::init(session().node()).await),
             "/swarm/invite" => Some(swarm::invite(session().node()).await),

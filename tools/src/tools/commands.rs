@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use p2p_workflow_scheduler::node::{CallError, Session};
+use p2p_workflow_scheduler::node::{CallError, Event, Session};
 use serde::{Deserialize, Serialize};
 
 use super::Answer;
@@ -62,6 +62,39 @@ struct Turn {
     this_peer: bool,
     /// Hamming distance, 0-256.
     distance: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskHistory {
+    task_id: String,
+}
+
+#[derive(Serialize)]
+struct History {
+    task_id: String,
+    /// The oldest first.
+    history: Vec<Change>,
+}
+
+#[derive(Serialize)]
+struct Change {
+    /// Milliseconds since 1970.
+    at: u64,
+    what: &'static str,
+    peer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
+    attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl From<Event> for Change {
+    fn from(event: Event) -> Self {
+        let Event { at, what, peer, worker, attempt, reason } = event;
+        Change { at, what: what.as_str(), peer, worker, attempt, reason }
+    }
 }
 
 #[derive(Deserialize)]
@@ -137,6 +170,18 @@ pub(crate) async fn why<'s>(
     let owner = shown.turns.first().map_or("nobody", |turn| &turn.peer_id);
     let text = format!("Task {task_id:?} is {}; the first turn is that of {owner}.", shown.state);
     Ok(Answer::new(&shown, text))
+}
+
+/// Says what happened to a task, as this peer saw it.
+pub(crate) async fn history<'s>(
+    session: impl FnOnce() -> &'s Session,
+    params: &str,
+) -> Result<Answer, CallError> {
+    let AskHistory { task_id } = parse(params)?;
+    let history: Vec<Change> =
+        session().history(&task_id).await?.into_iter().map(Change::from).collect();
+    let text = format!("{} changes of task {task_id:?} are known.", history.len());
+    Ok(Answer::new(&History { task_id, history }, text))
 }
 
 /// Writes all tasks into a new file.

@@ -1,7 +1,7 @@
 //! People's commands on the swarm: they answer in the shape of a tool's result, over doors that only
 //! this machine's user can open.
 
-use p2p_workflow_scheduler::node::{Admit, CallError, Node, SwarmError};
+use p2p_workflow_scheduler::node::{Admit, CallError, Node, PeerId, SwarmError};
 use p2p_workflow_scheduler::scheduler::{CatchUp, Liveness, Rejection};
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +115,7 @@ struct Peer {
     connected: bool,
     /// Tasks that its workers hold.
     held: u64,
+    /// To a tenth.
     #[serde(skip_serializing_if = "Option::is_none")]
     round_trip_ms: Option<f64>,
     /// When it was last heard of, in milliseconds since the Unix epoch.
@@ -239,14 +240,16 @@ pub(crate) async fn peers(node: &Node) -> Result<Answer, CallError> {
         ..Peer::of(member.peer_id.to_string())
     }));
     for info in seen.connected {
-        let id = info.peer.to_string();
-        let at = peers.iter().position(|peer| peer.peer_id == id).unwrap_or_else(|| {
-            peers.push(Peer::of(id));
-            peers.len() - 1
-        });
-        peers[at].connected = true;
-        peers[at].round_trip_ms = info.round_trip.map(|trip| trip.as_secs_f64() * 1000.0);
-        peers[at].addresses = texts(&info.addresses);
+        let peer = of_peer(&mut peers, info.peer);
+        peer.connected = true;
+        peer.round_trip_ms = info.round_trip.map(|trip| (trip.as_secs_f64() * 1e4).round() / 10.0);
+        peer.addresses = texts(&info.addresses);
+    }
+    if peers.len() == 1 {
+        // It joined, and no node stayed until another machine was heard of.
+        for peer in seen.remembered {
+            of_peer(&mut peers, peer);
+        }
     }
     for peer in &mut peers {
         peer.held = seen.holders.get(&*peer.peer_id).copied().unwrap_or_default();
@@ -260,6 +263,16 @@ pub(crate) async fn peers(node: &Node) -> Result<Answer, CallError> {
     let text = format!("{} peers, this one among them.", peers.len());
     let (trusted, blocked) = (texts(&seen.admission.trusted), texts(&seen.admission.blocked));
     Ok(Answer::new(&Peers { peers, trusted, blocked, refusals: refusals.collect() }, text))
+}
+
+/// The entry of a peer, which is made where there is none.
+fn of_peer(peers: &mut Vec<Peer>, peer: PeerId) -> &mut Peer {
+    let id = peer.to_string();
+    let at = peers.iter().position(|peer| peer.peer_id == id).unwrap_or_else(|| {
+        peers.push(Peer::of(id));
+        peers.len() - 1
+    });
+    &mut peers[at]
 }
 
 impl Peer {

@@ -77,7 +77,8 @@ impl List {
             list["tasks"] = Value::Array(tasks);
             return Ok(format!("{list}\n"));
         }
-        Ok(for_people(&tasks, !list["next_cursor"].is_null()))
+        let this_peer = list["peer_id"].as_str().unwrap_or_default();
+        Ok(for_people(&tasks, this_peer, !list["next_cursor"].is_null()))
     }
 
     async fn page(
@@ -102,7 +103,7 @@ pub(super) fn take_tasks(page: &mut Value) -> Vec<Value> {
     }
 }
 
-fn for_people(tasks: &[Value], more: bool) -> String {
+fn for_people(tasks: &[Value], this_peer: &str, more: bool) -> String {
     let title = match (tasks.len(), more) {
         (0, false) => "No tasks".into(),
         (1, false) => "1 task".into(),
@@ -111,7 +112,7 @@ fn for_people(tasks: &[Value], more: bool) -> String {
     };
     let mut text = Card::new(&title).into_text();
     if !tasks.is_empty() {
-        text += &task_table(tasks);
+        text += &task_table(tasks, this_peer);
     }
     text
 }

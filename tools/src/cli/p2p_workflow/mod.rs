@@ -14,15 +14,29 @@ mod show;
 mod status;
 mod submit;
 mod why;
+mod work;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+pub(super) use self::work::guard;
 use super::Failure;
 use crate::client::{Answer, Client};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkflowCommand {
+    #[command(flatten)]
+    Call(CallCommand),
+    /// Take tasks and run a command of yours for each
+    Work(Box<work::Work>),
+    /// Ends what a worker runs when that worker is gone
+    #[command(hide = true)]
+    Guard,
+}
+
+/// The commands that call the node and are done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CallCommand {
     /// Show how many tasks stand where, and the peers
     Status(status::Status),
     /// Hand in a task, or a file of tasks
@@ -49,22 +63,22 @@ pub(crate) enum WorkflowCommand {
     Reprioritize(reprioritize::Reprioritize),
 }
 
-impl WorkflowCommand {
+impl CallCommand {
     /// Returns what belongs on stdout.
     pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
         match self {
-            WorkflowCommand::Status(command) => command.run(client).await,
-            WorkflowCommand::Submit(command) => command.run(client).await,
-            WorkflowCommand::Next(command) => command.run(client).await,
-            WorkflowCommand::Complete(command) => command.run(client).await,
-            WorkflowCommand::CheckTags(command) => command.run(client).await,
-            WorkflowCommand::Clock(command) => command.run(client).await,
-            WorkflowCommand::List(command) => command.run(client).await,
-            WorkflowCommand::Show(command) => command.run(client).await,
-            WorkflowCommand::Why(command) => command.run(client).await,
-            WorkflowCommand::Cancel(command) => command.run(client).await,
-            WorkflowCommand::Requeue(command) => command.run(client).await,
-            WorkflowCommand::Reprioritize(command) => command.run(client).await,
+            CallCommand::Status(command) => command.run(client).await,
+            CallCommand::Submit(command) => command.run(client).await,
+            CallCommand::Next(command) => command.run(client).await,
+            CallCommand::Complete(command) => command.run(client).await,
+            CallCommand::CheckTags(command) => command.run(client).await,
+            CallCommand::Clock(command) => command.run(client).await,
+            CallCommand::List(command) => command.run(client).await,
+            CallCommand::Show(command) => command.run(client).await,
+            CallCommand::Why(command) => command.run(client).await,
+            CallCommand::Cancel(command) => command.run(client).await,
+            CallCommand::Requeue(command) => command.run(client).await,
+            CallCommand::Reprioritize(command) => command.run(client).await,
         }
     }
 }
@@ -121,8 +135,8 @@ mod testing {
             assert_eq!(attach, Attach::Any);
             Ok(Connection { stream, node: NodeLasts::On })
         };
-        let result =
-            execute(cli, connect, async |_: &_, _: Option<&_>| unreachable!("not a server")).await;
+        let serve = async |_: &_, _: Option<&_>| unreachable!("not a server");
+        let result = execute(cli, connect, serve, async |_: &_| unreachable!("no worker")).await;
         node.await.expect("the script was followed");
         result.map(|text| strip_str(&text).to_string())
     }

@@ -8,7 +8,7 @@ use crate::cli::duration::Seconds;
 use crate::cli::render::Card;
 use crate::client::{Arguments, Client};
 
-const TOOL: &str = "p2p_get_next_task";
+pub(super) const TOOL: &str = "p2p_get_next_task";
 
 /// The longest wait of one call: many MCP clients, and the node with them, end a call at 60 s.
 const MAX_WAIT: Seconds = Seconds(50);

@@ -1,12 +1,17 @@
 //! `show`: everything about one task, payload and result included.
 
 use clap::Args;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::list::take_tasks;
 use super::{Failure, Format, status};
-use crate::cli::render::Card;
+use crate::cli::render::{Card, history_table};
 use crate::client::{Arguments, Client};
+
+/// The request that tells what happened to a task.
+const HISTORY: &str = "ipfs-accelerate/history";
 
 const ORDER: [&str; 22] = [
     "task_id",
@@ -37,11 +42,19 @@ const ORDER: [&str; 22] = [
 #[command(after_help = "\
 Examples:
   ipfs-accelerate p2p-workflow show --task-id build-1
-  ipfs-accelerate p2p-workflow show --task-id build-1 --json | jq '.tasks[0].result'")]
+  ipfs-accelerate p2p-workflow show --task-id build-1 --history
+  ipfs-accelerate p2p-workflow show --task-id build-1 --json | jq '.tasks[0].result'
+
+The history is what this machine saw of the task: its last 50 changes, each with the peer, the
+worker, the attempt and the reason. With --json it is the field `history` beside `tasks`.")]
 pub(crate) struct Show {
     /// The task
     #[arg(long, value_name = "ID")]
     task_id: String,
+
+    /// Also what happened to it, when and where
+    #[arg(long)]
+    history: bool,
 
     #[command(flatten)]
     format: Format,
@@ -49,18 +62,30 @@ pub(crate) struct Show {
 
 impl Show {
     pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
-        let input = Arguments::new().with("task_id", &self.task_id);
-        let answer = client.call(status::TOOL, input).await?;
+        let id = || Arguments::new().with("task_id", &self.task_id);
+        let answer = client.call(status::TOOL, id()).await?;
         let tasks = take_tasks(&mut answer.value()?);
-        match tasks.first() {
-            Some(task) => self.format.print(&answer, |_| for_people(task)),
-            None => Err(Failure::Rejected(format!(
+        let Some(task) = tasks.first() else {
+            return Err(Failure::Rejected(format!(
                 "task {:?} is not known here. Look for its id with `p2p-workflow list`.\n\
                  code: task_not_found",
                 self.task_id
-            ))),
+            )));
+        };
+        if !self.history {
+            return self.format.print(&answer, |_| for_people(task));
         }
+        let told = client.request(HISTORY, id()).await?;
+        let history: History<'_> = told.read()?;
+        let both = answer.with("history", history.history);
+        self.format.print(&both, |both| for_people(task) + "\n" + &history_table(&both["history"]))
     }
+}
+
+#[derive(Deserialize)]
+struct History<'a> {
+    #[serde(borrow)]
+    history: &'a RawValue,
 }
 
 fn for_people(task: &Value) -> String {
@@ -86,6 +111,34 @@ mod tests {
             "✓ Task\n  Task ID: a\n  Name: A\n  State: completed\n  Tags: p2p-only\n  Payload:\n    \
              {\n      \"n\": 1\n    }\n  Result:\n    two\n    lines\n"
         );
+    }
+
+    #[tokio::test]
+    async fn the_history_is_a_table_and_in_json_a_field_beside_the_task() {
+        let script = || {
+            let task = json!({"task_id": "a", "name": "A", "state": "failed"});
+            let answer = json!({"tasks": [task], "next_cursor": null});
+            let change = json!({"at": 1_760_000_000_000_u64, "what": "attempt_failed", "peer": "p",
+                                "worker": "w", "attempt": 2, "reason": "no\ndisk"});
+            vec![
+                fake::tool(status::TOOL, json!({"task_id": "a"}), answer),
+                fake::request(
+                    HISTORY,
+                    json!({"task_id": "a"}),
+                    json!({"task_id": "a", "history": [change]}),
+                ),
+            ]
+        };
+        let text = run(&["show", "--task-id", "a", "--history"], script()).await.unwrap();
+        let (card, table) = text.split_once("\n\n").unwrap();
+        assert_eq!(card, "✓ Task\n  Task ID: a\n  Name: A\n  State: failed");
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(lines[0].contains("WHAT") && lines[0].ends_with("REASON"), "{table}");
+        assert!(lines[1].contains("attempt failed") && lines[1].ends_with("no disk"), "{table}");
+        let json = run(&["show", "--task-id", "a", "--history", "--json"], script()).await.unwrap();
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["history"][0]["reason"], "no\ndisk");
+        assert_eq!(json["tasks"][0]["task_id"], "a");
     }
 
     #[tokio::test]

@@ -79,7 +79,7 @@ impl SwarmCommand {
                 format!("{}\n", answer["line"].as_str().unwrap_or_default())
             }
             "leave" => Card::new("Left the swarm").into_text(),
-            _ => peers::shown(answer),
+            _ => peers::shown(answer, node),
         })
     }
 }

@@ -4,33 +4,29 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::cli::render;
+use crate::cli::{NodeLasts, render};
 
 /// The table with whole ids fits into lines of so many characters.
 const WIDE: usize = 118;
-/// Characters at the start and at the end of an id's short form.
-const KEPT: usize = 8;
 /// Refusals that are shown; the others are in `--json`.
 const MAX_REFUSALS: usize = 10;
 
 /// What people are shown.
-pub(super) fn shown(answer: &Value) -> String {
-    text(answer, render::terminal_width())
+pub(super) fn shown(answer: &Value, node: NodeLasts) -> String {
+    text(answer, node, render::terminal_width())
 }
 
-fn text(answer: &Value, width: Option<usize>) -> String {
+fn text(answer: &Value, node: NodeLasts, width: Option<usize>) -> String {
     let shorten = width.is_some_and(|width| width < WIDE);
     let id = |id: &Value| match (id.as_str().unwrap_or_default(), shorten) {
-        (id, true) => short(id),
+        (id, true) => render::short_peer(id),
         (id, false) => id.to_owned(),
     };
     let list = |key: &str| answer[key].as_array().map(Vec::as_slice).unwrap_or_default();
     let rows = list("peers").iter().map(|peer| row(peer, id(&peer["peer_id"])));
     let header = ["peer", "state", "connected", "last seen", "clock", "held"];
     let mut text = render::plain_table(header, rows);
-    if list("peers").len() == 1 {
-        text += "No other machine is known yet. `swarm invite` prints what one needs.\n";
-    }
+    text += &lonely(list("peers"), node);
     for (key, label) in
         [("trusted", "Only these are let in, who are trusted:"), ("blocked", "Blocked:")]
     {
@@ -42,11 +38,25 @@ fn text(answer: &Value, width: Option<usize>) -> String {
     text + &refusals(list("refusals"), id)
 }
 
-/// `12D3KooW…9bQKWJ9W`, which `swarm trust` and `swarm block` understand.
-fn short(id: &str) -> String {
-    match (id.get(..KEPT), id.len().checked_sub(KEPT).and_then(|at| id.get(at..))) {
-        (Some(start), Some(end)) if id.len() > 2 * KEPT => format!("{start}…{end}"),
-        _ => id.to_owned(),
+/// Why nobody is connected, where that follows from how the machine is used.
+fn lonely(peers: &[Value], node: NodeLasts) -> String {
+    let others = peers.len().saturating_sub(1);
+    let is_connected = peers.iter().any(|peer| peer["connected"] == true);
+    match (others, node) {
+        (_, NodeLasts::On) if others > 0 => String::new(),
+        (0, _) => {
+            "No other machine is known yet. `swarm invite` prints what one needs.\n".to_owned()
+        }
+        _ if !is_connected => {
+            let known = if others == 1 { "machine is" } else { "machines are" };
+            format!(
+                "{others} other {known} known, and none is connected: no node stays on this machine.\n\
+                 Start one with `ipfs-accelerate node start`.\n"
+            )
+        }
+        _ => "It is connected while this command runs: no node stays on this machine.\n\
+              Start one with `ipfs-accelerate node start`.\n"
+            .to_owned(),
     }
 }
 
@@ -58,10 +68,18 @@ fn row(peer: &Value, id: String) -> [String; 6] {
         (true, ..) => String::new(),
         (false, false, _) => "no".to_owned(),
         (false, true, None) => "yes".to_owned(),
-        (false, true, Some(millis)) => format!("yes, {millis:.1} ms"),
+        (false, true, Some(millis)) => format!("yes, {}", rounded(millis)),
     };
     let seen = peer["heard_at"].as_u64().map(render::time).unwrap_or_default();
     [id, state, connected, seen, word("clock_order"), peer["held"].to_string()]
+}
+
+/// `0.4 ms`, `12 ms`.
+fn rounded(millis: f64) -> String {
+    match millis {
+        ..9.95 => format!("{millis:.1} ms"),
+        _ => format!("{millis:.0} ms"),
+    }
 }
 
 fn refusals(refusals: &[Value], id: impl Fn(&Value) -> String) -> String {
@@ -112,30 +130,52 @@ mod tests {
 
     #[test]
     fn the_table_fits_eighty_characters_with_short_ids_and_others_with_whole_ones() {
-        let narrow = text(&answer(), Some(80));
+        let narrow = text(&answer(), NodeLasts::On, Some(80));
         let table: Vec<&str> = narrow.lines().take(3).collect();
         assert!(table.iter().all(|line| line.chars().count() <= 80), "{narrow}");
-        assert!(table[1].contains(&short(ME)), "{narrow}");
-        let wide = text(&answer(), None);
+        assert!(table[1].contains(&render::short_peer(ME)), "{narrow}");
+        let wide = text(&answer(), NodeLasts::On, None);
         assert!(wide.lines().take(3).all(|line| line.chars().count() <= WIDE), "{wide}");
         assert!(wide.contains(ME) && wide.contains(OTHER), "{wide}");
     }
 
     #[test]
     fn who_is_let_in_and_who_was_refused_is_told_below() {
-        let shown = text(&answer(), None);
+        let shown = text(&answer(), NodeLasts::On, None);
         assert!(shown.contains("this machine"), "{shown}");
         assert!(shown.contains(&format!("who are trusted:\n  {OTHER}\n")), "{shown}");
         assert!(shown.contains(&format!("  3 × {OTHER}: no reason\n")), "{shown}");
         assert!(!shown.contains("Blocked"), "{shown}");
         let many = json!({"peers": [], "refusals": vec![json!({"why": "x", "count": 1}); 13]});
-        assert!(text(&many, None).contains("and 3 more"), "{}", text(&many, None));
+        let shown = text(&many, NodeLasts::On, None);
+        assert!(shown.contains("and 3 more"), "{shown}");
     }
 
     #[test]
     fn whoever_is_alone_is_told_how_to_invite() {
         let mut alone = answer();
         alone["peers"].as_array_mut().unwrap().pop();
-        assert!(text(&alone, None).contains("swarm invite"));
+        assert!(text(&alone, NodeLasts::On, None).contains("swarm invite"));
+    }
+
+    /// Once a machine that had joined showed the others as not connected, and not why.
+    #[test]
+    fn where_no_node_stays_and_so_nobody_is_connected_that_is_said() {
+        let mut apart = answer();
+        let shown = text(&apart, NodeLasts::UntilDone, None);
+        assert!(shown.contains("It is connected while this command runs"), "{shown}");
+        apart["peers"][1]["connected"] = json!(false);
+        let shown = text(&apart, NodeLasts::UntilDone, None);
+        assert!(shown.contains("1 other machine is known, and none is connected"), "{shown}");
+        assert!(shown.contains("`ipfs-accelerate node start`"), "{shown}");
+        assert!(!text(&apart, NodeLasts::On, None).contains("ipfs-accelerate node start"));
+    }
+
+    #[test]
+    fn a_round_trip_is_rounded_to_what_it_tells() {
+        let cases = [(0.412_345, "0.4 ms"), (1.0, "1.0 ms"), (9.96, "10 ms"), (123.456, "123 ms")];
+        for (millis, shown) in cases {
+            assert_eq!(rounded(millis), shown);
+        }
     }
 }
