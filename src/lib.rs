@@ -48,6 +48,16 @@
 //!   waits in its store they may have done. Else each restart would run something twice.
 //! * **A restored store that its peers tell of takes a new actor by itself**, in the same transaction
 //!   as the new names of what it wrote.
+//! * **Members that nobody works at rank last** (rule 13): a heartbeat says whether a worker asked for
+//!   a task within five minutes. Else half of the tasks of two machines, of which one only runs a node,
+//!   would wait a turn for nobody.
+//! * **The vector rises over gaps that close** (rule 7): pushes overtake each other, so what lies beyond
+//!   a gap is held, and counted, until the gap is filled; one that stays for a heartbeat is pulled.
+//! * **A task's end that is told again is taken in by peers that forgot it** (rules 10 and 11): it may
+//!   have to reach, by way of them, one that never heard of it. So a tombstone goes only where the
+//!   submission of its task was seen, and results that come late are kept from when they came.
+//! * **Submissions stop at two million live tasks, records of peers at twice that**: what was
+//!   acknowledged elsewhere by members that were apart is kept, also where it is too much together.
 //! * **Leaving is a heartbeat**: a member that left for good counts neither as known nor as out of
 //!   reach. A task is given out as provisional unless more than half of the known members are in reach.
 //! * **What later versions add to a record lies in a field of its own** (`more`), is part of the

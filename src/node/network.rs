@@ -174,7 +174,7 @@ fn refusal(peer: PeerId, refused: &Refused) -> (Option<Why>, String) {
         Refused::Version { .. } => Some(Why::OtherVersion),
         Refused::TooMany { .. } | Refused::Malformed { .. } => Some(Why::Malformed),
         Refused::Record { .. } | Refused::TextMissing { .. } => Some(Why::BadRecord),
-        Refused::Full => Some(Why::Overloaded),
+        Refused::Full { .. } => Some(Why::Overloaded),
         // It ended, or has just come up.
         Refused::NotConnected => None,
         Refused::OwnWrites { .. } => {

@@ -1,9 +1,11 @@
 //! What an operator may tune, and what too little and too much of it do.
 
+use super::limits::MAX_LIVE_TASKS;
+
 /// In milliseconds.
 const DAY: u64 = 24 * 3600 * 1000;
 
-/// Durations of the scheduler, all in milliseconds, and how many peers are told of a write.
+/// Durations of the scheduler, all in milliseconds, and how much it holds and tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// How long each peer before this one in a task's ranking may leave it unclaimed.
@@ -71,6 +73,12 @@ pub struct Config {
     /// Too low: a slow peer's pages are thrown away, and nothing ever arrives from it. Too high: a
     /// lost message stops all pulls for that long.
     pub pull_timeout: u64,
+    /// How many tasks that have not ended may be here before submissions are turned down. Twice as
+    /// many are taken in from peers: what they acknowledged while this one was cut off, or full
+    /// already, is kept.
+    ///
+    /// Too low: submissions wait for work that runs. Too high: memory, 600 bytes a task.
+    pub max_live_tasks: usize,
 }
 
 impl Default for Config {
@@ -89,6 +97,7 @@ impl Default for Config {
             settle_after: 5_000,
             retention: 7 * DAY,
             forget_member_after: 180 * DAY,
+            max_live_tasks: MAX_LIVE_TASKS,
         }
     }
 }

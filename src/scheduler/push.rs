@@ -9,10 +9,10 @@ use super::calls::Now;
 use super::changes::TaskChange;
 use super::foreign::{Carried, RecordError};
 use super::hash::Hash256;
-use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_FRESH, MAX_LIVE_TASKS, MAX_TOLD};
+use super::limits::{MAX_CARRIED, MAX_CARRIED_BYTES, MAX_FRESH, MAX_TOLD};
 use super::machine::{Jitter, P2PWorkflowScheduler};
 use super::messages::{Content, Outgoing, size_carried};
-use super::record::Record;
+use super::record::{Class, Record};
 use super::refused::Refused;
 use super::replication::{Replication, below};
 
@@ -131,8 +131,9 @@ impl P2PWorkflowScheduler {
         let known = self.table.key_of(task_id);
         let known = known.filter(|_| self.end_to_forget(now, &record).is_none());
         let known = known.map(|key| &self.table.entry(key).record);
-        if known.is_none() && self.table.live() >= MAX_LIVE_TASKS {
-            return Err(Refused::Full);
+        let most = 2 * self.config.max_live_tasks;
+        if known.is_none() && record.class == Class::Live && self.table.live() >= most {
+            return Err(Refused::Full { most });
         }
         let missing = || Err(Refused::TextMissing { task_id: task_id.clone() });
         if payload.is_none() && record.spec.payload_size > 0 {

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::foreign::{Carried, RecordError};
-use super::limits::{
-    self, MAX_CARRIED, MAX_CLOCK_ENTRIES, MAX_COUNTER, MAX_FOREIGN_COUNTER, MAX_LIVE_TASKS,
-};
+use super::limits::{self, MAX_CARRIED, MAX_CLOCK_ENTRIES, MAX_COUNTER, MAX_FOREIGN_COUNTER};
 use super::machine::P2PWorkflowScheduler;
 use super::messages::VERSION;
 use super::record::{Dot, Record};
@@ -55,8 +53,11 @@ pub enum Refused {
         task_id: Arc<str>,
     },
     /// This node holds as many tasks as it can.
-    #[error("this node already holds {MAX_LIVE_TASKS} tasks that have not ended")]
-    Full,
+    #[error("this node already holds {most} tasks that have not ended")]
+    Full {
+        /// Twice [`Config::max_live_tasks`](super::Config::max_live_tasks).
+        most: usize,
+    },
     /// The peer knows of a write by this node's actor that this node does not know of: its store
     /// was put back to an older state. From now on it writes under a new actor (protocol rule 5), and
     /// what the peer said comes again by a pull.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::calls::{Now, P2PTask, Submitted};
 use super::hash::Hash256;
-use super::limits::MAX_LIVE_TASKS;
 use super::machine::P2PWorkflowScheduler;
 use super::record::{Class, Phase, Record, Spec};
 use super::rejection::Rejection;
@@ -33,9 +32,9 @@ impl P2PWorkflowScheduler {
         if let Some((_, tombstone)) = self.table.tombstones.find(&task.task_id) {
             return self.submitted_long_ago(&task, &spec, tombstone);
         }
-        if self.table.live() >= MAX_LIVE_TASKS {
-            let what =
-                format!("this node already holds {MAX_LIVE_TASKS} tasks that have not ended");
+        let most = self.config.max_live_tasks;
+        if self.table.live() >= most {
+            let what = format!("this node already holds {most} tasks that have not ended");
             return Err(Rejection::Overloaded { what });
         }
         let unknown = self.unknown_dependencies(&spec);

@@ -877,6 +877,27 @@ fn a_record_beyond_a_gap_that_its_writer_can_no_longer_fill_reaches_everybody() 
     net.check();
 }
 
+/// Two peers that were apart each held as many tasks as they accept. The page that told one of the
+/// other's was refused from then on, and with it all that came later, ends of its own tasks as well.
+#[test]
+fn peers_that_are_full_together_still_learn_from_each_other() {
+    let mut net = Net::new(2, 16);
+    net.config.max_live_tasks = 10;
+    (0..2).for_each(|p| net.crash(p));
+    for n in 0..12 {
+        net.submit(0, task(&format!("a-{n}")));
+        net.submit(1, task(&format!("b-{n}")));
+    }
+    net.pass(S);
+    assert_eq!(net.acknowledged.len(), 20, "each turned down what was beyond its limit");
+    net.link(0, 1);
+    net.sync(60 * S);
+    net.submit(0, task("one more"));
+    net.pass(S);
+    assert_eq!((net.acknowledged.len(), net.peers[0].disk.records().len()), (20, 20));
+    net.check();
+}
+
 /// A tool reported 2^53 - 1 as a peer's counter. The peer took that over and counted its next
 /// submission, and from then on nobody took in what it said, for no clock may count that far.
 #[test]
