@@ -31,3 +31,4 @@ pub mod mcp;
 pub mod relay;
 pub mod start;
 mod tools;
+mod workflows;

@@ -1,0 +1,3 @@
+//! GitHub workflow files, read where they lie.
+
+pub(crate) mod yaml;
