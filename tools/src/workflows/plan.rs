@@ -307,3 +307,6 @@ fn name(job: &Node) -> Option<String> {
     let name = job.get("name")?.as_str()?;
     (!name.contains("${{")).then(|| name.to_owned())
 }
+
+#[cfg(test)]
+mod tests;
