@@ -68,7 +68,11 @@ fn found(home: &Home, arguments: &[&str]) -> Value {
 }
 
 fn texts<'v>(list: &'v Value, key: &str) -> Vec<&'v str> {
-    list.as_array().expect("a list").iter().map(|item| item[key].as_str().unwrap()).collect()
+    list.as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| item[key].as_str().expect("a text"))
+        .collect()
 }
 
 fn count(home: &Home) -> usize {

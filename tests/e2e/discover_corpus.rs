@@ -42,6 +42,12 @@ fn discover(home: &Home, files: &[(String, Vec<u8>)]) -> Value {
     serde_json::from_str(&run.stdout).expect("JSON on stdout")
 }
 
+/// A task's id without most of its hash.
+fn short(id: &Value) -> &str {
+    let id = id.as_str().unwrap_or_default();
+    &id[..id.len().saturating_sub(18)]
+}
+
 /// What the files come to, a line for each task, warning and error.
 fn told(found: &Value, names: impl Iterator<Item = String>) -> String {
     let list = |key: &str| found[key].as_array().cloned().unwrap_or_default();
@@ -51,19 +57,8 @@ fn told(found: &Value, names: impl Iterator<Item = String>) -> String {
         let _ = writeln!(text, "{name}");
         let path = format!(".github/workflows/{name}");
         for task in tasks.iter().filter(|task| task["payload"]["path"] == path.as_str()) {
-            let short = |id: &Value| {
-                id.as_str()
-                    .unwrap_or_default()
-                    .chars()
-                    .rev()
-                    .skip(18)
-                    .collect::<Vec<_>>()
-                    .into_iter()
-                    .rev()
-                    .collect::<String>()
-            };
             let needs = task["depends_on"].as_array().cloned().unwrap_or_default();
-            let needs: Vec<String> = needs.iter().map(short).collect();
+            let needs: Vec<&str> = needs.iter().map(short).collect();
             let tags = task["tags"].as_array().cloned().unwrap_or_default();
             let tags: Vec<&str> = tags.iter().filter_map(Value::as_str).collect();
             let (id, name) = (short(&task["task_id"]), task["name"].as_str().unwrap_or_default());
@@ -117,7 +112,7 @@ fn damaged_files_are_refused_and_end_nothing() {
     let began = Instant::now();
     let mut damaged = Vec::new();
     for number in 0..500 {
-        let (_, bytes) = &files[usize::try_from(random.below(files.len() as u64)).unwrap()];
+        let (_, bytes) = &files[index(&mut random, files.len())];
         damaged.push((format!("{number}.yml"), damage(bytes.clone(), &mut random)));
     }
     let found = discover(&Home::new(), &damaged);
@@ -135,12 +130,10 @@ fn damaged_files_are_refused_and_end_nothing() {
 fn damage(mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
     let odd = b"\t\n\r #:-[]{}&*!|>'\"%@`,?\\~\0\xff\xe9";
     for _ in 0..=random.below(8) {
-        let mut at =
-            |bytes: &Vec<u8>| usize::try_from(random.below(bytes.len() as u64 + 1)).unwrap();
-        let (first, second) = (at(&bytes), at(&bytes));
+        let (first, second) = (index(random, bytes.len() + 1), index(random, bytes.len() + 1));
         let (from, to) = (first.min(second), first.max(second));
         match random.below(4) {
-            0 => bytes.insert(from, odd[usize::try_from(random.below(odd.len() as u64)).unwrap()]),
+            0 => bytes.insert(from, odd[index(random, odd.len())]),
             1 => {
                 bytes.drain(from..to.min(from + 20));
             }
@@ -148,11 +141,13 @@ fn damage(mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
                 let part = bytes[from..to.min(from + 200)].to_vec();
                 bytes.splice(from..from, part);
             }
-            _ if from < bytes.len() => {
-                bytes[from] = odd[usize::try_from(random.below(odd.len() as u64)).unwrap()];
-            }
+            _ if from < bytes.len() => bytes[from] = odd[index(random, odd.len())],
             _ => {}
         }
     }
     bytes
+}
+
+fn index(random: &mut Random, end: usize) -> usize {
+    usize::try_from(random.below(end as u64)).expect("it is below a usize")
 }

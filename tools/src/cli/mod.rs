@@ -171,7 +171,7 @@ impl Command {
             Command::Mcp(McpCommand::Start(_))
                 | Command::Node(NodeCommand::Start)
                 | Command::Workflow(WorkflowCommand::Work(_))
-        )
+        ) || matches!(self, Command::Workflow(WorkflowCommand::Discover(command)) if command.stays())
     }
 }
 

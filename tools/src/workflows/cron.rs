@@ -29,7 +29,7 @@ impl Moment {
     }
 
     #[cfg(test)]
-    pub(super) fn at(seconds: i64) -> Self {
+    pub(crate) fn at(seconds: i64) -> Self {
         Moment(seconds)
     }
 

@@ -71,6 +71,7 @@ pub(crate) fn plan(text: &str) -> Result<Plan, YamlError> {
         plan.jobs = listed.choose(&order, &mut plan.remarks)?;
         plan.schedules = cron::schedules(&workflow, &mut plan.remarks);
     }
+    plan.remarks.sort_by_key(|remark| (remark.line, remark.column));
     Ok(plan)
 }
 

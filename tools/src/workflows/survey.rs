@@ -2,8 +2,11 @@
 //! should know.
 
 use std::fmt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use serde::Serialize;
 
@@ -62,6 +65,28 @@ pub(crate) enum Severity {
 }
 
 impl Survey {
+    /// Looks through places, as many at once as there are cores: most of the time goes to starting
+    /// git. They come in the order of the places.
+    pub(crate) fn of_all(places: &[Place], requires: &Arc<[String]>) -> Vec<Self> {
+        let next = AtomicUsize::new(0);
+        let look = || {
+            let mut surveys = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(place) = places.get(index) else { return surveys };
+                surveys.push((index, Survey::of(place, requires)));
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(places.len());
+        let mut surveys: Vec<_> = thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(look)).collect();
+            let ended = running.into_iter().map(|thread| thread.join());
+            ended.flat_map(|ended| ended.unwrap_or_else(|bug| resume_unwind(bug))).collect()
+        });
+        surveys.sort_by_key(|(index, _)| *index);
+        surveys.into_iter().map(|(_, survey)| survey).collect()
+    }
+
     /// Looks through a place.
     pub(crate) fn of(place: &Place, requires: &Arc<[String]>) -> Self {
         let source = match place.read() {

@@ -59,6 +59,11 @@ pub(crate) struct Discover {
 }
 
 impl Discover {
+    /// Whether it goes on until it is ended.
+    pub(crate) fn stays(&self) -> bool {
+        self.watch
+    }
+
     /// Returns what belongs on stdout. The way to a node is opened where there is anything to submit.
     pub(crate) async fn run(
         self,
@@ -91,7 +96,7 @@ fn look(paths: &[PathBuf], requires: &Arc<[String]>) -> Result<Vec<Survey>, Fail
         return Err(Failure::Usage(lines.join("\n")));
     }
     let mut surveys = vec![Survey { problems, ..Survey::default() }];
-    surveys.extend(places.iter().map(|place| Survey::of(place, requires)));
+    surveys.extend(Survey::of_all(&Vec::from_iter(places), requires));
     Ok(surveys)
 }
 

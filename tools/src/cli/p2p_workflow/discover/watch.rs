@@ -226,3 +226,42 @@ async fn off_thread<T: Send + 'static>(
 ) -> Result<T, Failure> {
     spawn_blocking(work).await.map_err(|bug| Failure::Failed(bug.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// The files of a folder without git that has this workflow.
+    fn files(text: &str) -> Vec<File> {
+        let folder = TempDir::new().unwrap();
+        let workflows = folder.path().join(".github/workflows");
+        std::fs::create_dir_all(&workflows).unwrap();
+        std::fs::write(workflows.join("w.yml"), text).unwrap();
+        let (places, problems) = places(&[folder.path().to_owned()]);
+        assert_eq!(problems, []);
+        places.iter().flat_map(|place| Survey::of(place, &Arc::from([])).files).collect()
+    }
+
+    #[test]
+    fn a_schedule_submits_all_jobs_with_its_time_each_after_those_of_the_same_time() {
+        let files = files(
+            "# P2P: p2p-eligible\non: {schedule: [{cron: '*/2 * * * *'}]}\njobs: {a: {}, b: {needs: a}}\n",
+        );
+        let (before, now) = (Moment::at(1_767_225_599), Moment::at(1_767_225_720));
+        let fired = fired(files.iter(), &Arc::from([]), before, now);
+        let times: Vec<String> = fired
+            .iter()
+            .map(|(_, tasks)| json!(tasks[0].payload)["scheduled_at"].to_string())
+            .collect();
+        assert_eq!(times, ["\"2026-01-01T00:00:00Z\"", "\"2026-01-01T00:02:00Z\""]);
+        let mut ids: HashSet<&str> = HashSet::new();
+        for (file, tasks) in &fired {
+            assert_eq!(tasks[1].depends_on[..], [tasks[0].task_id.clone()]);
+            ids.extend(tasks.iter().chain(&file.tasks).map(|task| task.task_id.as_str()));
+        }
+        assert_eq!(ids.len(), 6, "those of no time, and of two");
+        assert_eq!(super::fired(files.iter(), &Arc::from([]), now, now).len(), 0);
+    }
+}
