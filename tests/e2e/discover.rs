@@ -176,6 +176,11 @@ fn clones_name_the_same_tasks_whatever_their_remotes_are_called() {
     assert_eq!(texts(&first["tasks"], "task_id"), texts(&second["tasks"], "task_id"));
     assert_eq!(second["repositories"][0]["repository"], "elsewhere", "its origin is a folder");
     assert_eq!(second["errors"], json!([]));
+    // What a hook leaves in the environment leads nowhere else.
+    let mut command = discovering(&home);
+    command.args(["app", "--json"]).env("GIT_DIR", "/nowhere").env("GIT_INDEX_FILE", "/nowhere");
+    let run = Run::of(&command.output().expect("the binary starts"));
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
     assert_eq!(count(&home), 4);
 }
 

@@ -22,6 +22,8 @@ use super::yaml::{Node, YamlError, parse_with_comments};
 
 /// Tasks that one file may come to: many times what GitHub runs of one.
 const MAX_TASKS: usize = 10_000;
+/// What is said of a workflow that would go to the peers, were there anything.
+const NO_JOBS: &str = "the workflow is tagged for the peers, and has no jobs";
 
 /// What a file comes to.
 #[derive(Debug, Default)]
@@ -130,7 +132,12 @@ impl<'w> List<'w> {
     ) -> Result<Self, YamlError> {
         let shared = tags::of_workflow(workflow, comments, remarks);
         let mut list = List { jobs: Vec::new(), by_id: HashMap::new() };
-        let Some((key, jobs)) = workflow.entry("jobs") else { return Ok(list) };
+        let Some((key, jobs)) = workflow.entry("jobs") else {
+            if shared.should_bypass_github() {
+                remarks.push(Remark::at(workflow, NO_JOBS));
+            }
+            return Ok(list);
+        };
         if !jobs.is_null() && (jobs.text().is_some() || jobs.items().is_some()) {
             return Err(key.error("`jobs` is a mapping of ids to jobs"));
         }
@@ -139,6 +146,9 @@ impl<'w> List<'w> {
             let tags = shared.iter().chain(own.iter()).collect();
             list.by_id.insert(key.text().unwrap_or_default(), index);
             list.jobs.push(Listed { key, job, tags });
+        }
+        if list.jobs.is_empty() && shared.should_bypass_github() {
+            remarks.push(Remark::at(key, NO_JOBS));
         }
         Ok(list)
     }

@@ -60,6 +60,13 @@ fn a_workflow_without_tags_is_looked_into_no_further() {
 }
 
 #[test]
+fn a_workflow_that_is_tagged_and_has_no_jobs_is_told() {
+    for text in ["# P2P: p2p-only\njob: {a: {}}\n", "# P2P: p2p-only\njobs: {}\n"] {
+        assert!(remarks(text)[0].starts_with("2:1: the workflow is tagged"), "{text}");
+    }
+}
+
+#[test]
 fn a_tag_of_a_job_chooses_that_job_alone() {
     let text = "jobs:\n  a: {steps: []}\n  b: {env: {WORKFLOW_TAGS: P2P_ONLY}}\n";
     assert_eq!(jobs(text), ["b p2p-only 1 []"]);
