@@ -10,6 +10,7 @@ mod bench;
 mod catch_up;
 mod client;
 mod cycles;
+mod discover;
 mod disk;
 mod floor;
 mod http;

@@ -37,6 +37,7 @@ pub(crate) enum Unit {
     CallsPerSecond,
     CyclesPerSecond,
     TasksPerSecond,
+    FilesPerSecond,
     Bytes,
 }
 
@@ -128,6 +129,7 @@ impl Unit {
             Self::Seconds => Time(Duration::from_secs_f64(figure)).to_string(),
             Self::CallsPerSecond => format!("{} calls/s", count(figure)),
             Self::CyclesPerSecond => format!("{} cycles/s", count(figure)),
+            Self::FilesPerSecond => format!("{} files/s", count(figure)),
             Self::TasksPerSecond => format!("{} tasks/s", count(figure)),
             Self::Bytes => format!("{} bytes", count(figure)),
         }

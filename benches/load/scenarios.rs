@@ -10,6 +10,7 @@ use crate::bench::{Bench, Durability};
 use crate::catch_up;
 use crate::client::Client;
 use crate::cycles::{Cycles, calls, cycles, follow};
+use crate::discover;
 use crate::disk::SyncFloor;
 use crate::http_scenarios;
 use crate::machine;
@@ -48,6 +49,8 @@ pub(crate) enum Scenario {
     Attached,
     /// A worker that runs a command for each task
     Work,
+    /// Workflow files: found, and found and submitted
+    Discover,
     /// Starting with an empty store
     Start,
     /// A large backlog: cycles, memory, starting
@@ -69,6 +72,7 @@ impl Scenario {
         Self::Propagation,
         Self::Attached,
         Self::Work,
+        Self::Discover,
         Self::Start,
         Self::Backlog,
         Self::CatchUp,
@@ -94,6 +98,7 @@ impl Scenario {
             Self::Propagation => swarm::propagation(bench, report),
             Self::Attached => swarm::attached(bench, report),
             Self::Work => work::work(bench, report),
+            Self::Discover => discover::discover(bench, report),
             Self::Start => stores::start(bench, report),
             Self::Backlog => stores::backlog(bench, report),
             Self::CatchUp => catch_up::catch_up(bench, report),

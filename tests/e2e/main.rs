@@ -3,6 +3,8 @@
 mod client_files;
 mod clients_document;
 mod commands;
+mod discover;
+mod discover_corpus;
 mod errors;
 mod examples;
 mod harness;

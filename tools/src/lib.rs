@@ -11,7 +11,7 @@
 //! [`host`] serves them where this process is the node, [`relay`] passes a client on where another
 //! is, and [`start`] decides which. [`http`] lets clients in over a port: each of its sessions is
 //! one such stream. [`cli`] is for people and scripts: each command calls a tool as a [`client`] of
-//! a node.
+//! a node. `workflows` reads GitHub workflow files for two of them.
 //!
 //! Two decisions that are easily taken for accidents:
 //!
@@ -31,3 +31,4 @@ pub mod mcp;
 pub mod relay;
 pub mod start;
 mod tools;
+mod workflows;

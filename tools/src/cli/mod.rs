@@ -3,7 +3,7 @@
 //! ```text
 //! main ── Cli::parse ──► run ──┬─► serve(options, doors)        mcp start, node start
 //!                              ├─► connect(options) ─► Client   p2p-workflow …, swarm …, node stop
-//!                              ├─► open(options) ─► Way         p2p-workflow work
+//!                              ├─► open(options) ─► Way         p2p-workflow work, discover
 //!                              └─► (text alone)                 mcp config, completions, man
 //! ```
 //!
@@ -171,7 +171,7 @@ impl Command {
             Command::Mcp(McpCommand::Start(_))
                 | Command::Node(NodeCommand::Start)
                 | Command::Workflow(WorkflowCommand::Work(_))
-        )
+        ) || matches!(self, Command::Workflow(WorkflowCommand::Discover(command)) if command.stays())
     }
 }
 
@@ -222,6 +222,9 @@ async fn execute<S: Duplex + 'static>(
         Command::Workflow(WorkflowCommand::Guard) => guard(),
         Command::Workflow(WorkflowCommand::Work(command)) => {
             command.run(open(options).await?).await
+        }
+        Command::Workflow(WorkflowCommand::Discover(command)) => {
+            command.run(async || open(options).await).await
         }
         Command::Workflow(WorkflowCommand::Call(command)) => {
             let Connection { stream, .. } = connect(options, Attach::Any).await?;

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const KEY: Style = Style::new().dimmed();
 
 /// Characters at the start and at the end of a peer id's short form.
@@ -104,6 +105,11 @@ pub(super) fn done(text: &str) -> String {
 /// A rejection or failure: `✗`, its text, further lines indented.
 pub(super) fn refused(text: &str) -> String {
     format!("{BAD}✗{BAD:#} {}\n", clean(text).replace('\n', "\n  "))
+}
+
+/// Something that a person should know, and that is no failure: `!`, then as [`refused`].
+pub(super) fn warning(text: &str) -> String {
+    format!("{WARNING}!{WARNING:#} {}\n", clean(text).replace('\n', "\n  "))
 }
 
 /// A table of tasks, one line each where the terminal is wide enough. Who holds a task that is

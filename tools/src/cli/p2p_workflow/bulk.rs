@@ -11,7 +11,6 @@
 //! does not hold up the others. Submitting is idempotent, so that a file whose submission broke
 //! off is simply handed in again.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -21,12 +20,11 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Failure, submit};
+use super::Failure;
+use super::pipeline::{Pipeline, Settled};
 use crate::cli::render::{Card, progress_bar, refused};
-use crate::client::{Arguments, CallError, Client, Ticket};
+use crate::client::{Arguments, CallError, Client};
 
-/// Calls in flight: enough to fill the node's group commits, a quarter of what a session may have.
-const MAX_IN_FLIGHT: usize = 64;
 /// Lines read ahead of the calls.
 const MAX_READ_AHEAD: usize = 64;
 /// The longest line: what the node takes in one message.
@@ -46,12 +44,8 @@ pub(super) async fn submit(
         let about = file.metadata().map_err(cannot)?;
         (Box::new(BufReader::new(file)), about.is_file().then_some(about.len()))
     };
-    let mut run = Run {
-        client,
-        bar: progress_bar(size),
-        tally: Tally::default(),
-        in_flight: VecDeque::new(),
-    };
+    let mut run =
+        Run { pipeline: Pipeline::new(client), bar: progress_bar(size), tally: Tally::default() };
     let result = run.submit_all(read_lines(source)).await;
     run.bar.finish_and_clear();
     match result {
@@ -111,10 +105,10 @@ fn read_line(source: &mut impl BufRead, number: u64) -> io::Result<Option<Line>>
 }
 
 struct Run<'a> {
-    client: &'a mut Client,
+    /// Each call by the number of its line.
+    pipeline: Pipeline<'a, u64>,
     bar: ProgressBar,
     tally: Tally,
-    in_flight: VecDeque<(u64, Ticket)>,
 }
 
 impl Run<'_> {
@@ -124,39 +118,32 @@ impl Run<'_> {
     ) -> Result<(), BrokeOff> {
         while let Some(line) = lines.recv().await {
             let line = line.map_err(BrokeOff::Input)?;
-            if self.in_flight.len() == MAX_IN_FLIGHT {
-                self.settle_oldest().await?;
+            if let Some((number, settled)) = self.pipeline.make_room().await? {
+                self.settle(number, settled);
             }
             self.bar.inc(line.bytes);
             match line.task {
                 Ok(None) => {}
-                Ok(Some(task)) => {
-                    let ticket = self.client.start_call(submit::TOOL, task).await?;
-                    self.in_flight.push_back((line.number, ticket));
-                }
+                Ok(Some(task)) => self.pipeline.submit(line.number, task).await?,
                 Err(why) => self.reject(line.number, &format!("{why}\ncode: invalid_argument")),
             }
         }
-        while !self.in_flight.is_empty() {
-            self.settle_oldest().await?;
+        while let Some((number, settled)) = self.pipeline.settle_oldest().await? {
+            self.settle(number, settled);
         }
         Ok(())
     }
 
-    async fn settle_oldest(&mut self) -> Result<(), BrokeOff> {
-        let Some((number, ticket)) = self.in_flight.pop_front() else { return Ok(()) };
-        match self.client.answer(ticket).await {
-            Ok(answer) => {
+    fn settle(&mut self, number: u64, settled: Settled) {
+        match settled {
+            Settled::Created => self.tally.submitted += 1,
+            Settled::AlreadyThere => {
                 self.tally.submitted += 1;
-                if answer.value()?["created"] == json!(false) {
-                    self.tally.already_there += 1;
-                }
+                self.tally.already_there += 1;
             }
-            Err(CallError::Rejected(text)) => self.reject(number, &text),
-            Err(error) => return Err(error.into()),
+            Settled::Rejected(text) => self.reject(number, &text),
         }
         self.bar.set_message(self.tally.to_string());
-        Ok(())
     }
 
     fn reject(&mut self, number: u64, text: &str) {
@@ -213,6 +200,8 @@ mod tests {
     use futures::FutureExt;
     use serde_json::Value;
 
+    use super::super::pipeline::MAX_IN_FLIGHT;
+    use super::super::submit;
     use super::super::testing::run;
     use super::*;
     use crate::client::fake::{self, Exchange, Peer};

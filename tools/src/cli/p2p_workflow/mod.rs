@@ -5,9 +5,11 @@ mod cancel;
 mod check_tags;
 mod clock;
 mod complete;
+mod discover;
 mod input;
 mod list;
 mod next;
+mod pipeline;
 mod reprioritize;
 mod requeue;
 mod show;
@@ -29,6 +31,8 @@ pub(crate) enum WorkflowCommand {
     Call(CallCommand),
     /// Take tasks and run a command of yours for each
     Work(Box<work::Work>),
+    /// Hand in the jobs of the workflow files in your checkouts
+    Discover(discover::Discover),
     /// Ends what a worker runs when that worker is gone
     #[command(hide = true)]
     Guard,
