@@ -193,6 +193,8 @@ pub struct Want {
     pub tags: TagSet,
     /// Only tasks of this workflow.
     pub workflow_id: Option<String>,
+    /// Only tasks of workflows whose ids begin with one of these; empty means any.
+    pub workflow_prefixes: Vec<String>,
     /// How the lease ends.
     pub lease: LeaseTerm,
 }

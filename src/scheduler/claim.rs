@@ -28,6 +28,10 @@ impl Want {
         if let Some(workflow_id) = &self.workflow_id {
             limits::check_name("workflow_id", workflow_id)?;
         }
+        limits::check_count("workflow_prefixes", self.workflow_prefixes.len(), MAX_LABELS)?;
+        for prefix in &self.workflow_prefixes {
+            limits::check_name("workflow_prefixes", prefix)?;
+        }
         match self.lease {
             LeaseTerm::Session => Ok(()),
             LeaseTerm::Timed(duration) => limits::check_lease(duration),
@@ -165,7 +169,7 @@ impl P2PWorkflowScheduler {
         if self.ready.len() > 0 {
             let n = self.ready.len();
             let reason = format!(
-                "{n} {} ready, but none that you can take with these capabilities, tags and workflow_id.",
+                "{n} {} ready, but none that you can take with these capabilities, tags and workflows.",
                 if n == 1 { "task is" } else { "tasks are" }
             );
             return NothingReady { reason, retry_after: None };

@@ -3,8 +3,8 @@
 //! Tasks that ask the same of a worker (the same required capabilities and tags) share one
 //! [`FibonacciHeap`] keyed by priority, first in, first out among equals. A caller looks at the
 //! top of each heap that it can serve and takes the best of those: as many looks as there are
-//! kinds of demand, however many tasks wait. For callers that name a workflow, each workflow has
-//! ordered sets of its own by demand.
+//! kinds of demand, however many tasks wait. For callers that name a workflow, or
+//! how the ids of those begin that they work on, each workflow has ordered sets of its own by demand.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -108,15 +108,24 @@ impl Ready {
         // Demands that require something come last: a worker without capabilities is done there.
         let may_be_met =
             |demand: &Demand| !want.capabilities.is_empty() || demand.requires.is_empty();
+        let from = |id: &str| self.workflows.range((Arc::from(id), Demand::default())..);
         if let Some(workflow_id) = &want.workflow_id {
-            let first: (Arc<str>, Demand) = (workflow_id.as_str().into(), Demand::default());
-            let demands = self.workflows.range(&first..);
-            return demands
-                .take_while(|((id, demand), _)| *id == first.0 && may_be_met(demand))
-                .filter(|((_, demand), _)| demand.is_met_by(want))
-                .filter_map(|(_, tasks)| tasks.first_key_value())
-                .min()
-                .map(|(_, key)| *key);
+            let prefixes = &want.workflow_prefixes;
+            if !prefixes.is_empty() && !prefixes.iter().any(|it| workflow_id.starts_with(&**it)) {
+                return None;
+            }
+            let demands = from(workflow_id);
+            return best_of(
+                demands.take_while(|((id, demand), _)| **id == **workflow_id && may_be_met(demand)),
+                want,
+            );
+        }
+        if !want.workflow_prefixes.is_empty() {
+            let under = |prefix: &'_ String| {
+                let prefix = prefix.clone();
+                from(&prefix).take_while(move |((id, _), _)| id.starts_with(&*prefix))
+            };
+            return best_of(want.workflow_prefixes.iter().flat_map(under), want);
         }
         self.heaps
             .iter()
@@ -127,4 +136,16 @@ impl Ready {
             .min()
             .map(|(_, key)| *key)
     }
+}
+
+/// The best of the first tasks of these demands, where the worker meets them.
+fn best_of<'a>(
+    demands: impl Iterator<Item = (&'a (Arc<str>, Demand), &'a Queue)>,
+    want: &Want,
+) -> Option<u64> {
+    demands
+        .filter(|((_, demand), _)| demand.is_met_by(want))
+        .filter_map(|(_, tasks)| tasks.first_key_value())
+        .min()
+        .map(|(_, key)| *key)
 }

@@ -88,6 +88,7 @@ fn any_want() -> impl Strategy<Value = Want> {
             TagSet::default()
         },
         workflow_id: (narrow == 2).then(|| "w".into()),
+        workflow_prefixes: if narrow == 3 { vec!["w".into()] } else { vec![] },
         lease,
     })
 }

@@ -323,3 +323,28 @@ fn a_command_without_a_fence_is_not_told_that_the_outcome_of_another_is_its_own(
     assert!(matches!(of_the_first, Err(Rejection::AlreadyCompleted { .. })), "{of_the_first:?}");
     s.mark(at(2 * S), &who, "t", done(), Some(second.fence)).expect("it says so again");
 }
+
+/// A worker that runs the jobs of two repositories, whose workflows are many.
+#[test]
+fn a_worker_of_workflows_whose_ids_begin_alike_is_given_the_best_of_those_only() {
+    let mut s = scheduler("me");
+    let submitted =
+        [("none", "other/x", 9), ("a-low", "a/1", 4), ("a-high", "a/2", 7), ("b", "b/1", 5)];
+    for (id, workflow_id, priority) in submitted {
+        s.submit(at(0), P2PTask { workflow_id: workflow_id.into(), priority, ..task(id) }).unwrap();
+    }
+    let want = |prefixes: &[&str]| Want {
+        workflow_prefixes: prefixes.iter().map(|prefix| (*prefix).to_owned()).collect(),
+        ..timed(60 * S)
+    };
+    let within_a = Want { workflow_id: Some("a/1".into()), ..want(&["b/"]) };
+    assert!(s.claim(at(0), &caller("w"), &within_a).is_err(), "no task is of both");
+    for id in ["a-high", "b", "a-low"] {
+        let claimed = s.claim(at(0), &caller("w"), &want(&["b/", "a/"])).unwrap();
+        assert_eq!(&*claimed.task.task_id, id);
+    }
+    let nothing = s.claim(at(0), &caller("w"), &want(&["b/", "a/"])).unwrap_err();
+    assert!(nothing.reason.contains("1 task is ready"), "{}", nothing.reason);
+    let wrong = want(&[""]).check().unwrap_err().to_string();
+    assert!(wrong.contains("workflow_prefixes"), "{wrong}");
+}

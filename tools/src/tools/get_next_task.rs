@@ -40,6 +40,8 @@ struct Input {
     tags: Option<Vec<String>>,
     /// Only tasks of this workflow.
     workflow_id: Option<String>,
+    /// Only tasks of workflows whose ids begin with one of these.
+    workflow_prefixes: Option<Vec<String>>,
     /// Lease on time instead of for as long as this connection lasts.
     #[schemars(range(min = 1))]
     lease_seconds: Option<f64>,
@@ -205,7 +207,9 @@ impl Input {
             Some(seconds) => LeaseTerm::Timed(millis("lease_seconds", seconds, MAX_LEASE)?),
         };
         let tags = tags(&self.tags.unwrap_or_default())?;
-        let want = Want { capabilities, tags, workflow_id: self.workflow_id, lease };
+        let workflow_prefixes = self.workflow_prefixes.unwrap_or_default();
+        let workflow_id = self.workflow_id;
+        let want = Want { capabilities, tags, workflow_id, workflow_prefixes, lease };
         Ok((want, Duration::from_millis(wait)))
     }
 }
