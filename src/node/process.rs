@@ -6,7 +6,7 @@
 
 use std::io;
 
-use rustix::process::{Pid, Signal, getpgid, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{self, SignalKind};
 
@@ -64,6 +64,44 @@ impl Group {
 /// environment. Only Linux tells; elsewhere none.
 #[must_use]
 pub fn groups_started_with(variable: &str, value: &str) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for id in started_with(variable, value) {
+        let group = getpgid(Some(id))
+            .ok()
+            .and_then(|group| Group::from_id(group.as_raw_nonzero().get().into()));
+        groups.extend(group.filter(|group| !groups.contains(group)));
+    }
+    groups
+}
+
+/// How a process is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is asked to.
+    Terminate,
+    /// At once.
+    Kill,
+}
+
+/// Ends all of this user's processes that were started with `variable` set to `value` in their
+/// environment, in whichever groups. Only Linux tells which these are; elsewhere `leader` is all
+/// that is ended, a child that was not waited for yet.
+pub fn end_started_with(variable: &str, value: &str, leader: Option<u32>, how: Ending) {
+    let signal = match how {
+        Ending::Terminate => Signal::TERM,
+        Ending::Kill => Signal::KILL,
+    };
+    let leader = leader.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut processes = started_with(variable, value);
+    processes.extend(leader.filter(|leader| !processes.contains(leader)));
+    for id in processes {
+        if let Err(error) = kill_process(id, signal) {
+            tracing::debug!("process {}: {error}", id.as_raw_nonzero());
+        }
+    }
+}
+
+fn started_with(variable: &str, value: &str) -> Vec<Pid> {
     let wanted = format!("{variable}={value}").into_bytes();
     let is_wanted = |id: i32| {
         // It may have ended meanwhile, or be another user's.
@@ -72,14 +110,7 @@ pub fn groups_started_with(variable: &str, value: &str) -> Vec<Group> {
     };
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut groups: Vec<Group> = Vec::new();
-    for id in ids.filter(|id| is_wanted(*id)).filter_map(Pid::from_raw) {
-        let group = getpgid(Some(id))
-            .ok()
-            .and_then(|group| Group::from_id(group.as_raw_nonzero().get().into()));
-        groups.extend(group.filter(|group| !groups.contains(group)));
-    }
-    groups
+    ids.filter(|id| is_wanted(*id)).filter_map(Pid::from_raw).collect()
 }
 
 /// What the operating system asks of this process.
@@ -147,6 +178,25 @@ mod tests {
         group.kill();
         child.wait().await.unwrap();
         assert_eq!(found(), []);
+    }
+
+    /// In a group of somebody else's, as the steps of a job are.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn processes_end_with_what_they_started_by_what_they_were_started_with() {
+        let value = format!("{}-tree", std::process::id());
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 & wait"]).env("P2P_TEST_OF_TREES", &value);
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        while started_with("P2P_TEST_OF_TREES", &value).len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        end_started_with("P2P_TEST_OF_TREES", &value, child.id(), Ending::Kill);
+        assert!(!child.wait().await.unwrap().success());
+        // The end of the pipe: the grandchild is gone too.
+        let mut text = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut text).await.unwrap();
     }
 
     #[tokio::test]

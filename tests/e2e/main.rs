@@ -1,5 +1,6 @@
 //! The built binary, run as a process, seen from outside: what it prints where, and how it exits.
 
+mod checkout;
 mod client_files;
 mod clients_document;
 mod commands;
@@ -24,6 +25,7 @@ mod python_client;
 mod raw_http;
 mod readme;
 mod resources;
+mod run_jobs;
 mod security;
 mod sessions;
 // Limits the size of files of a process that runs, which Linux alone lets others do.

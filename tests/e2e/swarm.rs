@@ -14,7 +14,7 @@ fn done(run: &Run) -> Value {
 }
 
 /// Makes a swarm at one, and lets the other join.
-fn pair(one: &Home, other: &Home) -> Value {
+pub(crate) fn pair(one: &Home, other: &Home) -> Value {
     done(&swarm(one, &["init", "--json"]));
     let line = swarm(one, &["invite"]).stdout;
     let joined = done(&swarm(other, &["join", line.trim(), "--json"]));
@@ -24,7 +24,7 @@ fn pair(one: &Home, other: &Home) -> Value {
     joined
 }
 
-fn in_sync(homes: &[&Home]) {
+pub(crate) fn in_sync(homes: &[&Home]) {
     eventually("that all hold the same", || {
         let status: Vec<Value> = homes.iter().map(|home| home.status()).collect();
         let same = |key: &str| status.iter().all(|of| of[key] == status[0][key]);

@@ -590,3 +590,27 @@ impl Lines {
         eventually(part, || self.lines.recv().ok().filter(|line| line.contains(part)));
     }
 }
+
+#[test]
+fn a_command_can_say_that_a_task_is_for_another_machine_or_of_no_use() {
+    let home = Home::new();
+    let mut server = home.start();
+    server.submit("of no use");
+    let run_of = run(&home, &["--once"], &["sh", &script(&home, "echo nonsense >&2; exit 65")]);
+    assert_eq!(run_of.code, 1, "{run_of:?}");
+    let task = server.show("of no use");
+    assert_eq!((&task["state"], &task["error"]), (&json!("failed"), &json!("nonsense")), "{task}");
+    server.submit("elsewhere");
+    let text = "echo x >> ran; echo no gpu today >&2; exit 75";
+    let mut worker = work(&home, &[], &["sh", &script(&home, text)]);
+    worker.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut worker = Process::spawn(worker);
+    let said = Lines::of(&mut worker);
+    said.wait_for("elsewhere released, to be run elsewhere or later: no gpu today");
+    let task = server.show("elsewhere");
+    assert_eq!((&task["state"], &task["attempt"]), (&json!("pending"), &json!(1)), "{task}");
+    // Another worker has it at once, and the first one does not ask for it meanwhile.
+    assert_eq!(drain(&home, "echo done")["completed"], 1);
+    assert_eq!(fs::read_to_string(home.path().join("ran")).unwrap(), "x\n");
+    server.close();
+}

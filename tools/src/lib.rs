@@ -27,6 +27,7 @@ pub mod cli;
 pub mod client;
 pub mod host;
 pub mod http;
+mod jobs;
 pub mod mcp;
 pub mod relay;
 pub mod start;

@@ -1,5 +1,6 @@
 //! Starting: how `mcp start` and each command come to a node.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,12 @@ impl Way {
     #[must_use]
     pub fn is_node(&self) -> &CancellationToken {
         &self.0.is_node
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0.options.folder
     }
 
     /// Serves a client until it hangs up or the process is to stop: as the node itself, or through

@@ -220,6 +220,7 @@ async fn execute<S: Duplex + 'static>(
         Command::Mcp(McpCommand::Config(config)) => config.run(options),
         Command::Mcp(McpCommand::Instructions(instructions)) => instructions.run(),
         Command::Workflow(WorkflowCommand::Guard) => guard(),
+        Command::Workflow(WorkflowCommand::RunJob(command)) => command.run().await,
         Command::Workflow(WorkflowCommand::Work(command)) => {
             command.run(open(options).await?).await
         }
@@ -274,6 +275,8 @@ enum Failure {
     Usage(String),
     /// The node, its store, the connection or our output failed.
     Failed(String),
+    /// A job failed, or was not begun: its worker knows the code.
+    Job { code: u8, why: String },
 }
 
 impl Failure {
@@ -282,6 +285,7 @@ impl Failure {
             Failure::Rejected(_) | Failure::SomeRejected { .. } => 1,
             Failure::Usage(_) => 2,
             Failure::Failed(_) => 3,
+            Failure::Job { code, .. } => *code,
         }
     }
 
@@ -299,6 +303,7 @@ impl Failure {
             Failure::Rejected(text) | Failure::Usage(text) | Failure::Failed(text) => {
                 render::refused(text)
             }
+            Failure::Job { why, .. } => format!("{why}\n"),
             Failure::SomeRejected { .. } => String::new(),
         }
     }

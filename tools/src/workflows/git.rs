@@ -116,13 +116,13 @@ pub(super) fn read_folder(folder: &Path, only: Option<&str>) -> Result<Source, S
 }
 
 /// What is checked out.
-pub(super) struct Head {
-    pub(super) top: String,
-    pub(super) commit: String,
+pub(crate) struct Head {
+    pub(crate) top: String,
+    pub(crate) commit: String,
 }
 
 /// The checkout that a folder lies in.
-pub(super) fn head(folder: &Path) -> Result<Head, String> {
+pub(crate) fn head(folder: &Path) -> Result<Head, String> {
     let arguments = ["rev-parse", "--show-toplevel", "--is-shallow-repository", "HEAD"];
     let output = run(folder, &arguments)?;
     let text = String::from_utf8(output.stdout).map_err(|_| "its path is not UTF-8".to_owned())?;
@@ -144,13 +144,13 @@ pub(super) fn head(folder: &Path) -> Result<Head, String> {
     }
 }
 
-fn root(top: &Path, commit: &str) -> Result<String, String> {
+pub(crate) fn root(top: &Path, commit: &str) -> Result<String, String> {
     let text = text_of(run(top, &["rev-list", "--max-parents=0", commit, "--"])?)?;
     text.lines().min().map(str::to_owned).ok_or_else(|| "it has no first commit".into())
 }
 
 /// The name of `origin`, without what is a matter of the connection: scheme, user, port, `.git`.
-fn remote(top: &Path) -> Option<String> {
+pub(crate) fn remote(top: &Path) -> Option<String> {
     let text = text_of(run(top, &["config", "--get", "remote.origin.url"]).ok()?).ok()?;
     remote_name(text.trim())
 }
@@ -174,7 +174,7 @@ fn remote_name(url: &str) -> Option<String> {
 }
 
 /// A folder's own name.
-fn folder_name(folder: &Path) -> String {
+pub(crate) fn folder_name(folder: &Path) -> String {
     folder.file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy().into_owned())
 }
 
@@ -281,14 +281,14 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// What git printed.
-struct Output {
-    is_success: bool,
-    stdout: Vec<u8>,
+pub(crate) struct Output {
+    pub(crate) is_success: bool,
+    pub(crate) stdout: Vec<u8>,
     /// The first line on stderr.
-    complaint: String,
+    pub(crate) complaint: String,
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Result<Output, String> {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Result<Output, String> {
     let output = git(folder).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("cannot run git: {error}"))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -296,14 +296,15 @@ fn run(folder: &Path, arguments: &[&str]) -> Result<Output, String> {
     Ok(Output { is_success: output.status.success(), stdout: output.stdout, complaint })
 }
 
-fn text_of(output: Output) -> Result<String, String> {
+pub(crate) fn text_of(output: Output) -> Result<String, String> {
     match output.is_success {
         true => String::from_utf8(output.stdout).map_err(|_| "a name that is not UTF-8".into()),
         false => Err(output.complaint),
     }
 }
 
-fn git(folder: &Path) -> Command {
+/// The `git` command, for a folder.
+pub(crate) fn git(folder: &Path) -> Command {
     let mut command = Command::new("git");
     command.arg("--no-replace-objects").arg("-C").arg(folder).stdout(Stdio::piped());
     for variable in VARIABLES {

@@ -14,7 +14,7 @@
 //! the repository's first commit, the commit, the file, the job and its matrix cell ([`ids`]).
 
 mod cron;
-mod git;
+pub(crate) mod git;
 mod ids;
 mod matrix;
 mod places;
@@ -28,11 +28,18 @@ use std::fmt;
 
 pub(crate) use self::cron::{Moment, due};
 pub(crate) use self::places::{Mark, Place, find as find_places};
+pub(crate) use self::plan::plan;
 pub(crate) use self::survey::{File, Problem, Repository, Severity, Survey};
 pub(crate) use self::tasks::{Task, tasks};
 
 /// The folder of a repository that GitHub takes workflows from.
 const FOLDER: &str = ".github/workflows";
+
+/// Whether GitHub would take the file of a repository for a workflow.
+pub(crate) fn is_workflow(path: &str) -> bool {
+    let name = path.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/'));
+    name.is_some_and(|name| !name.contains('/') && is_workflow_name(name))
+}
 
 fn is_workflow_name(path: &str) -> bool {
     path.ends_with(".yml") || path.ends_with(".yaml")

@@ -33,6 +33,9 @@ pub(crate) enum WorkflowCommand {
     Work(Box<work::Work>),
     /// Hand in the jobs of the workflow files in your checkouts
     Discover(discover::Discover),
+    /// Runs one job of a workflow file
+    #[command(hide = true)]
+    RunJob(work::RunJob),
     /// Ends what a worker runs when that worker is gone
     #[command(hide = true)]
     Guard,

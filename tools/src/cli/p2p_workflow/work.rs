@@ -17,10 +17,12 @@
 mod command;
 mod drain;
 mod guard;
+mod jobs;
 mod lease;
 mod orders;
 mod output;
 mod report;
+mod scope;
 mod slot;
 
 use std::ffi::OsString;
@@ -33,8 +35,10 @@ use tokio::task::JoinSet;
 
 use self::command::Program;
 use self::guard::Guard;
+use self::jobs::{JobFlags, Workplace};
 use self::orders::{Order, Orders};
 use self::report::Tally;
+use self::scope::Scope;
 use self::slot::{Slot, Worker};
 use super::Failure;
 use crate::cli::duration::Seconds;
@@ -43,6 +47,7 @@ use crate::client::Client;
 use crate::start::{Way, new_worker};
 
 pub(crate) use self::guard::guard;
+pub(crate) use self::jobs::RunJob;
 
 /// Commands at once: more than any machine runs well.
 const MAX_CONCURRENCY: u16 = 256;
@@ -53,6 +58,7 @@ Examples:
   ipfs-accelerate p2p-workflow work -- ./build.sh
   ipfs-accelerate p2p-workflow work --concurrency 4 --tags web-scraping --timeout 10m -- ./scrape.py
   ipfs-accelerate p2p-workflow work --drain --workflow release -- make
+  ipfs-accelerate p2p-workflow work --run-jobs ~/src/app
 
 The command gets the task as JSON on its stdin, and P2P_TASK_ID, P2P_WORKFLOW_ID, P2P_TASK_NAME,
 P2P_ATTEMPT and P2P_FENCE in its environment. Exit code 0 completes the task, with what it printed
@@ -94,12 +100,15 @@ pub(crate) struct Work {
     #[arg(long)]
     drain: bool,
 
+    #[command(flatten)]
+    jobs: JobFlags,
+
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
 
     /// The command and its arguments, after --
-    #[arg(value_name = "COMMAND", required = true, last = true)]
+    #[arg(value_name = "COMMAND", required_unless_present = "run_jobs", last = true)]
     #[arg(value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 }
@@ -124,10 +133,24 @@ impl Work {
             |what: &str, error: std::io::Error| Failure::Failed(format!("{what}: {error}"));
         let orders = Orders::follow(way.stop().clone())
             .map_err(|error| failed("signals cannot be watched", error))?;
+        self.jobs.check()?;
+        let repositories = self.jobs.repositories()?;
         let guard = Guard::start().map_err(|error| failed("cannot start the guard", error))?;
         let (slots, once, drain, json) = (self.concurrency, self.once, self.drain, self.json);
-        let worker = Arc::new(self.into_worker(guard, orders));
+        let (mut program, mut workplace) = (self.command.clone(), None);
+        if !repositories.is_empty() {
+            let place = Workplace::open(way.folder())
+                .map_err(|error| failed("cannot make a folder for working trees", error))?;
+            let own =
+                std::env::current_exe().map_err(|error| failed("cannot find myself", error))?;
+            program = vec![own.into()];
+            program.extend(self.jobs.arguments(&repositories, way.folder(), &place));
+            workplace = Some(place);
+        }
+        let scope = Scope::new(repositories.iter().map(jobs::prefix).collect());
+        let worker = Arc::new(self.into_worker(program, scope, guard, orders));
         let result = run_slots(way, &worker, slots).await;
+        drop(workplace);
         worker.guard.close().await;
         let tally = worker.tally();
         let summary = summary(&tally, json);
@@ -138,9 +161,15 @@ impl Work {
         }
     }
 
-    fn into_worker(self, guard: Guard, orders: Orders) -> Worker {
+    fn into_worker(
+        self,
+        command: Vec<OsString>,
+        scope: Scope,
+        guard: Guard,
+        orders: Orders,
+    ) -> Worker {
         let seconds = |time: Seconds| Duration::from_secs(time.0);
-        let mut command = self.command.into_iter();
+        let mut command = command.into_iter();
         let program = Program {
             path: command.next().expect("clap requires one"),
             arguments: command.collect(),
@@ -151,6 +180,7 @@ impl Work {
             capabilities: self.capabilities,
             tags: self.tags,
             workflow: self.workflow,
+            scope,
             lease: self.lease,
             once: self.once,
             drain: self.drain,

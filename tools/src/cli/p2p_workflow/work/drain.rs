@@ -15,7 +15,7 @@ const PAGE: u64 = 100;
 /// # Errors
 /// The node does not say.
 pub(super) async fn is_unfinished(client: &mut Client, worker: &Worker) -> Result<bool, CallError> {
-    if find(client, worker, "assigned", |_| true).await? {
+    if find(client, worker, "assigned", |task| worker.covers(task)).await? {
         return Ok(true);
     }
     find(client, worker, "pending", |task| worker.waits_for(task)).await
@@ -47,6 +47,10 @@ async fn find(
 }
 
 impl Worker {
+    fn covers(&self, task: &Value) -> bool {
+        task["workflow_id"].as_str().is_some_and(|id| self.scope.covers(id))
+    }
+
     fn waits_for(&self, task: &Value) -> bool {
         let begins_later = task["next_attempt_at"].is_u64() && task["attempt"] == 1;
         let names = |key: &str| task[key].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -56,7 +60,7 @@ impl Worker {
             || names("tags").iter().any(|tag| {
                 self.tags.iter().any(|own| tag.as_str().is_some_and(|tag| is_same_tag(own, tag)))
             });
-        !begins_later && is_able && is_tagged
+        self.covers(task) && !begins_later && is_able && is_tagged
     }
 }
 

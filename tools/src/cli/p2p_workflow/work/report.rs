@@ -31,9 +31,18 @@ pub(super) struct Tally {
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     Completed,
-    Failed { error: String, is_final: bool },
+    Failed {
+        error: String,
+        is_final: bool,
+    },
     Released,
-    Lost { why: String },
+    /// The command said that it cannot be run here now.
+    NotHere {
+        error: String,
+    },
+    Lost {
+        why: String,
+    },
 }
 
 impl Tally {
@@ -48,6 +57,9 @@ impl Tally {
                 (&mut self.to_be_retried, format!("failed, and will be tried again: {error}"))
             }
             Outcome::Released => (&mut self.released, "released".to_owned()),
+            Outcome::NotHere { error } => {
+                (&mut self.released, format!("released, to be run elsewhere or later: {error}"))
+            }
             Outcome::Lost { why } => (&mut self.lost, format!("is no longer this worker's: {why}")),
         };
         *count += 1;

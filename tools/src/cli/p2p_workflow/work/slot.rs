@@ -16,6 +16,7 @@ use super::guard::Guard;
 use super::orders::{Order, Orders};
 use super::output::too_much;
 use super::report::{Outcome, Tally};
+use super::scope::Scope;
 use super::{drain, lease};
 use crate::cli::duration::Seconds;
 use crate::client::{Answer, Arguments, CallError, Client, Ticket};
@@ -25,6 +26,11 @@ const WAIT: Seconds = Seconds(50);
 /// How soon a worker that drains asks again while others run what may bring more; at most, as it
 /// doubles. What its own slots run it hears of at once.
 const DRAIN_INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+/// With which a command says that it cannot run the task here and now, but another machine, or this
+/// one later, may: `EX_TEMPFAIL` of sysexits.h.
+pub(super) const NOT_HERE: u8 = 75;
+/// With which it says that trying again is of no use: `EX_DATAERR`.
+pub(super) const NO_USE: u8 = 65;
 /// How soon a node that refuses for the time being is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -35,6 +41,7 @@ pub(super) struct Worker {
     pub(super) capabilities: Vec<String>,
     pub(super) tags: Vec<String>,
     pub(super) workflow: Option<String>,
+    pub(super) scope: Scope,
     pub(super) lease: Option<Seconds>,
     pub(super) once: bool,
     pub(super) drain: bool,
@@ -64,14 +71,19 @@ impl Worker {
         Ok(())
     }
 
-    fn want(&self) -> Arguments {
+    /// # Errors
+    /// Nothing is asked for until then.
+    fn want(&self) -> Result<Arguments, Instant> {
+        let prefixes: Vec<String> =
+            self.scope.awake(Instant::now())?.into_iter().map(str::to_owned).collect();
         let wait = if self.drain { Seconds(0) } else { WAIT };
-        Arguments::new()
+        Ok(Arguments::new()
             .with("wait_seconds", wait)
             .with_list("capabilities", &self.capabilities)
             .with_list("tags", &self.tags)
             .with("workflow_id", &self.workflow)
-            .with("lease_seconds", self.lease)
+            .with_list("workflow_prefixes", &prefixes)
+            .with("lease_seconds", self.lease))
     }
 }
 
@@ -209,6 +221,12 @@ impl Slot {
                     }
                 }
                 Ok(Asked::Nothing) => {}
+                Ok(Asked::Resting(until)) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until) => {}
+                        () = worker.orders.reached(Order::Finish) => {}
+                    }
+                }
                 Err(error) => worker.bear(error).await?,
             }
         }
@@ -218,7 +236,10 @@ impl Slot {
     async fn ask(&mut self) -> Result<Asked, CallError> {
         let ticket = match self.ahead.take() {
             Some(ticket) => ticket,
-            None => self.client.start_call(next::TOOL, self.worker.want()).await?,
+            None => match self.worker.want() {
+                Ok(want) => self.client.start_call(next::TOOL, want).await?,
+                Err(until) => return Ok(Asked::Resting(until)),
+            },
         };
         let answer = self.client.answer(ticket).await?;
         match Taken::of(&answer, self.worker.lease)? {
@@ -282,6 +303,14 @@ impl Slot {
                 }
                 Err(why) => run.stderr.error(Some(&why)),
             },
+            End::Exited(status) if status.code() == Some(NOT_HERE.into()) => {
+                self.worker.scope.rest(&task.head.workflow_id, Instant::now());
+                let error = run.stderr.error(None);
+                return Ok(match self.report(task, task.report("released")).await? {
+                    Reported::Taken(_) => Outcome::NotHere { error },
+                    Reported::Refused(why) => Outcome::Lost { why },
+                });
+            }
             End::Exited(status) if run.stderr.is_blank() => status.to_string(),
             End::Exited(_) => run.stderr.error(None),
             End::TimedOut => {
@@ -296,7 +325,9 @@ impl Slot {
                 });
             }
         };
-        let report = task.report("failed").with("error", &error);
+        let is_of_no_use =
+            matches!(run.end, End::Exited(status) if status.code() == Some(NO_USE.into()));
+        let report = task.report("failed").with("error", &error).with("retry", !is_of_no_use);
         Ok(match self.report(task, report).await? {
             Reported::Taken(answer) => {
                 let is_final = answer.value()?["state"] == "failed";
@@ -331,8 +362,11 @@ impl Slot {
     async fn report_once(&mut self, report: Arguments) -> Result<Answer, CallError> {
         let reported = self.client.start_call(complete::TOOL, report).await?;
         let goes_on = !self.worker.once && self.worker.orders.now() == Order::Work;
-        if goes_on && self.ahead.is_none() {
-            self.ahead = Some(self.client.start_call(next::TOOL, self.worker.want()).await?);
+        if goes_on
+            && self.ahead.is_none()
+            && let Ok(want) = self.worker.want()
+        {
+            self.ahead = Some(self.client.start_call(next::TOOL, want).await?);
         }
         self.client.answer(reported).await
     }
@@ -343,6 +377,8 @@ enum Asked {
     Nothing,
     /// Nor will there be.
     NothingLeft,
+    /// What this worker could take is left to others until then.
+    Resting(Instant),
 }
 
 enum Reported {
