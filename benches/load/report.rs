@@ -38,6 +38,7 @@ pub(crate) enum Unit {
     CyclesPerSecond,
     TasksPerSecond,
     Bytes,
+    PartOfACore,
 }
 
 /// One round of a row: both figures in the row's unit.
@@ -129,6 +130,7 @@ impl Unit {
             Self::CallsPerSecond => format!("{} calls/s", count(figure)),
             Self::CyclesPerSecond => format!("{} cycles/s", count(figure)),
             Self::TasksPerSecond => format!("{} tasks/s", count(figure)),
+            Self::PartOfACore => format!("{:.1} % of a core", 100.0 * figure),
             Self::Bytes => format!("{} bytes", count(figure)),
         }
     }

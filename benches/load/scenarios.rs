@@ -17,6 +17,7 @@ use crate::report::{Bound, Compared, Report, Unit, count, mebibytes};
 use crate::series::Series;
 use crate::stores;
 use crate::swarm;
+use crate::watch;
 use crate::work;
 
 /// How many calls, or cycles, are under way at once.
@@ -48,6 +49,8 @@ pub(crate) enum Scenario {
     Attached,
     /// A worker that runs a command for each task
     Work,
+    /// A full screen over a queue that changes
+    Watch,
     /// Starting with an empty store
     Start,
     /// A large backlog: cycles, memory, starting
@@ -69,6 +72,7 @@ impl Scenario {
         Self::Propagation,
         Self::Attached,
         Self::Work,
+        Self::Watch,
         Self::Start,
         Self::Backlog,
         Self::CatchUp,
@@ -94,6 +98,7 @@ impl Scenario {
             Self::Propagation => swarm::propagation(bench, report),
             Self::Attached => swarm::attached(bench, report),
             Self::Work => work::work(bench, report),
+            Self::Watch => watch::watch(bench, report),
             Self::Start => stores::start(bench, report),
             Self::Backlog => stores::backlog(bench, report),
             Self::CatchUp => catch_up::catch_up(bench, report),

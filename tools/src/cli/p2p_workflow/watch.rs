@@ -96,6 +96,11 @@ impl Watch {
     }
 }
 
+/// What is said when there is nothing to watch any more.
+fn stopped() -> Failure {
+    Failure::Failed("the node was stopped".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::is_wrong_usage;

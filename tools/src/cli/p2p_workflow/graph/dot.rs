@@ -4,18 +4,22 @@ use std::fmt::Write;
 
 use super::model::{Graph, Node, Standing, one_line};
 
-const HEAD: &str = "\
-  rankdir=LR;
-  labelloc=t;
-  node [shape=box, style=filled, fontname=\"sans-serif\", fontsize=11];
-  edge [color=\"#57606a\"];
-";
+/// After the title.
+const HEAD: [&str; 4] = [
+    "rankdir=LR",
+    "labelloc=t",
+    "node [shape=box, style=filled, fontname=\"sans-serif\", fontsize=11]",
+    "edge [color=\"#57606a\"]",
+];
 
 pub(super) fn write(graph: &Graph) -> String {
     let title = label(&one_line(&format!("Workflow {}", graph.workflow_id)));
-    let mut text = format!("digraph workflow {{\n  label=\"{title}\";\n{HEAD}");
-    for (place, node) in graph.nodes.iter().enumerate() {
+    let mut text = format!("digraph workflow {{\n  label=\"{title}\";\n");
+    for line in HEAD {
         // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {line};");
+    }
+    for (place, node) in graph.nodes.iter().enumerate() {
         let _ = writeln!(text, "  t{place} [{}];", attributes(node));
     }
     for (from, to) in &graph.edges {

@@ -14,8 +14,7 @@ use crate::cli::render;
 
 /// From so many columns on, the panes stand beside each other.
 const WIDE: u16 = 140;
-const HINTS: &str =
-    " ? help  q quit  Tab pane  / filter  s state  Enter show  c cancel  r requeue";
+const HINTS: &str = " ? help  q quit  Tab pane  / filter  s state  Enter show  c cancel  r requeue";
 
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     let rows = [Constraint::Length(2), Constraint::Fill(1), Constraint::Length(1)];

@@ -72,6 +72,11 @@ impl Asker {
         self.tell(overview.map(|overview| News::Overview { overview, of, now })).await?;
         if at_peers {
             let peers = data::peers(&mut self.client).await;
+            let peers = match peers {
+                // It is in no swarm.
+                Err(CallError::Rejected(why)) => Ok(Err(first_line(&why))),
+                peers => peers.map(Ok),
+            };
             self.tell(peers.map(News::Peers)).await?;
         }
         Ok(())

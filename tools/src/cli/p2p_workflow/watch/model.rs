@@ -46,6 +46,8 @@ pub(super) struct Model {
     /// Whether anything came yet.
     pub(super) is_there: bool,
     pub(super) peers: Vec<Peer>,
+    /// Why there are none.
+    pub(super) no_peers: String,
     pub(super) look: Look,
     /// The workflow of the command line, which is not left.
     pub(super) only: Option<String>,
@@ -111,7 +113,8 @@ pub(super) enum News {
         of: Look,
         now: u64,
     },
-    Peers(Vec<Peer>),
+    /// Who is there, or why nobody can be.
+    Peers(Result<Vec<Peer>, String>),
     Detail {
         task: Id,
         text: String,
@@ -133,7 +136,10 @@ impl Model {
             News::Overview { of, .. } if of != self.look => {}
             News::Overview { overview, now, .. } => self.take_overview(overview, now),
             News::Peers(peers) => {
-                self.peers = peers;
+                (self.peers, self.no_peers) = match peers {
+                    Ok(peers) => (peers, String::new()),
+                    Err(why) => (Vec::new(), why),
+                };
                 self.peer.follow(self.peers.iter().map(|peer| &*peer.peer_id));
             }
             News::Detail { task, text } => {

@@ -36,7 +36,7 @@ pub(super) async fn run(
         let overview = tokio::select! {
             overview = look => overview?,
             _ = signals.next() => return Ok(()),
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return Err(super::stopped()),
         };
         if !print(&seen.changes(&overview, render::now()))? {
             return Ok(());

@@ -100,13 +100,9 @@ pub(super) async fn run(
                 None => return Err(Failure::Failed("the connection to the node ended".into())),
             },
             _ = signals.next() => return Ok(()),
-            () = stop.cancelled() => return Err(stopped()),
+            () = stop.cancelled() => return Err(super::stopped()),
         }
     }
-}
-
-fn stopped() -> Failure {
-    Failure::Failed("the node was stopped, as `node stop` does".into())
 }
 
 /// Reads keys in a thread of its own, which waits in the operating system and ends with the process.

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Paragraph, Row, Table};
 
-use super::super::data::{Counts, Peer, State, Task, Workflow};
+use super::super::data::{Counts, Look, Peer, State, Task, Workflow};
 use super::super::model::{Model, Pane};
 use super::{colour, dim};
 use crate::cli::render::{self, shortened};
@@ -38,7 +38,10 @@ pub(super) fn draw_workflows(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let list = List {
         title,
         is_chosen: model.pane == Pane::Workflows,
-        empty: "No workflow has tasks. `p2p-workflow submit` hands one in.",
+        empty: match known {
+            0 => "No workflow has tasks. `p2p-workflow submit` hands one in.",
+            _ => "No workflow is like that.",
+        },
         header: &["WORKFLOW", "PROGRESS", "COMPLETED", "OF THE OTHERS"],
         widths: &widths,
         at: model.workflow.at,
@@ -115,7 +118,10 @@ pub(super) fn draw_tasks(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let list = List {
         title: tasks_title(model),
         is_chosen: model.pane == Pane::Tasks,
-        empty: "No task is like that. Esc shows all.",
+        empty: match model.look == Look::default() {
+            true => "No task is here.",
+            false => "No task is like that. Esc shows all.",
+        },
         header,
         widths,
         at: model.task.at,
@@ -187,7 +193,7 @@ pub(super) fn draw_peers(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let list = List {
         title: format!("Peers · {}", model.peers.len()),
         is_chosen: model.pane == Pane::Peers,
-        empty: "",
+        empty: &model.no_peers,
         header: &["PEER", "STATE", "CONNECTED", "LAST SEEN", "HELD"],
         widths: &widths,
         at: model.peer.at,

@@ -57,7 +57,7 @@ fn overview() -> Overview {
 fn model() -> Model {
     let mut model = Model::default();
     model.take(News::Overview { overview: overview(), of: Look::default(), now: NOW });
-    model.take(News::Peers(vec![peer(ME, true), peer(OTHER, false)]));
+    model.take(News::Peers(Ok(vec![peer(ME, true), peer(OTHER, false)])));
     model
 }
 
@@ -111,6 +111,9 @@ fn before_anything_came_and_where_there_is_nothing_the_screen_says_so() {
     model.take(News::Overview { overview: nothing, of: Look::default(), now: NOW });
     let empty = shown(&model, 80, 24);
     assert!(empty.contains("`p2p-workflow submit` hands one in"), "{empty}");
+    model.take(News::Peers(Err("this machine is in no swarm.".into())));
+    let alone = shown(&model, 80, 24);
+    assert!(alone.contains("│this machine is in no swarm."), "{alone}");
 }
 
 #[test]
