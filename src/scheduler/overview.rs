@@ -47,9 +47,8 @@ pub struct Look {
 pub struct Overview {
     /// Over all tasks, whatever is looked at.
     pub status: Status,
-    /// Tasks that this machine saw completed since it took the store up, those that it found
-    /// completed there included. It never falls, as the count of completed tasks does when tasks
-    /// that ended long ago go.
+    /// Tasks that this machine saw completed, by whomever, since it took the store up. It never
+    /// falls, as the count of completed tasks does when tasks that ended long ago go.
     pub completions: u64,
     /// All workflows that have tasks.
     pub known_workflows: u64,

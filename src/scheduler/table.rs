@@ -141,7 +141,7 @@ pub(crate) struct Table {
     /// Whether those are others than when this was last looked at.
     pub(crate) newest_changed: bool,
     by_state: [KeySet; 6],
-    /// How often a task came to be completed.
+    /// How often a task came to be completed since this table was made.
     completions: u64,
     /// When time alone changes a task: a point of the monotonic clock, and the task.
     wakes: BTreeSet<(u64, u64)>,
@@ -353,7 +353,7 @@ impl Table {
         }
     }
 
-    /// How often a task came to be completed.
+    /// How often a task came to be completed since this table was made.
     pub(crate) fn completions(&self) -> u64 {
         self.completions
     }

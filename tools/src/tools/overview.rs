@@ -32,7 +32,7 @@ struct Output {
     known_peers: u64,
     alive_peers: u64,
     in_sync: bool,
-    /// Rises with each task that is completed; the node's start is no certain zero.
+    /// Tasks that this node saw completed since it started.
     completions: u64,
     known_workflows: u64,
     workflows: Vec<Workflow>,

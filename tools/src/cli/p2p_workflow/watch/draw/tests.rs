@@ -123,7 +123,7 @@ fn every_size_is_drawn() {
         Over::Nothing,
         Over::Help,
         Over::Filter("x".repeat(256)),
-        Over::Cancel(format!("{}", "y".repeat(256)).as_str().into()),
+        Over::Cancel("y".repeat(256).as_str().into()),
         Over::Detail { task: "build".into(), lines: vec!["z".repeat(500); 80], top: 3, left: 9 },
     ] {
         model.over = over;
