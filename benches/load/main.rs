@@ -21,6 +21,7 @@ mod scenarios;
 mod series;
 mod stores;
 mod swarm;
+mod watch;
 mod work;
 
 use std::io;

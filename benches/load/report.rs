@@ -39,6 +39,7 @@ pub(crate) enum Unit {
     TasksPerSecond,
     FilesPerSecond,
     Bytes,
+    PartOfACore,
 }
 
 /// One round of a row: both figures in the row's unit.
@@ -131,6 +132,7 @@ impl Unit {
             Self::CyclesPerSecond => format!("{} cycles/s", count(figure)),
             Self::FilesPerSecond => format!("{} files/s", count(figure)),
             Self::TasksPerSecond => format!("{} tasks/s", count(figure)),
+            Self::PartOfACore => format!("{:.1} % of a core", 100.0 * figure),
             Self::Bytes => format!("{} bytes", count(figure)),
         }
     }

@@ -18,6 +18,7 @@ use crate::report::{Bound, Compared, Report, Unit, count, mebibytes};
 use crate::series::Series;
 use crate::stores;
 use crate::swarm;
+use crate::watch;
 use crate::work;
 
 /// How many calls, or cycles, are under way at once.
@@ -51,6 +52,8 @@ pub(crate) enum Scenario {
     Work,
     /// Workflow files: found, and found and submitted
     Discover,
+    /// A full screen over a queue that changes
+    Watch,
     /// Starting with an empty store
     Start,
     /// A large backlog: cycles, memory, starting
@@ -73,6 +76,7 @@ impl Scenario {
         Self::Attached,
         Self::Work,
         Self::Discover,
+        Self::Watch,
         Self::Start,
         Self::Backlog,
         Self::CatchUp,
@@ -99,6 +103,7 @@ impl Scenario {
             Self::Attached => swarm::attached(bench, report),
             Self::Work => work::work(bench, report),
             Self::Discover => discover::discover(bench, report),
+            Self::Watch => watch::watch(bench, report),
             Self::Start => stores::start(bench, report),
             Self::Backlog => stores::backlog(bench, report),
             Self::CatchUp => catch_up::catch_up(bench, report),

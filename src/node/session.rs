@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::scheduler::{
-    Caller, Claimed, Filter, Ids, LeaseTerm, Mark, Marked, MemberView, NothingReady, Now, Offer,
-    P2PTask, Page, PeerUpdated, Rejection, Status, Submitted, Want, Why,
+    Caller, Claimed, Filter, Ids, LeaseTerm, Look, Mark, Marked, MemberView, NothingReady, Now,
+    Offer, Overview, P2PTask, Page, PeerUpdated, Rejection, State, Status, Submitted, TaskView,
+    Want, Why,
 };
 use crate::store::Event;
 
@@ -384,7 +385,26 @@ impl Session {
         events.ok_or_else(|| Rejection::TaskNotFound { task_id: task_id() }.into())
     }
 
-    /// A workflow's counts, in the order of [`State::ALL`](crate::scheduler::State::ALL), and its
+    /// What somebody who watches is shown, and beside each task since when it is held.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn overview(&self, look: Look) -> Result<(Overview, Vec<Option<u64>>), CallError> {
+        let overview = self.0.node.call(|scheduler, now| scheduler.overview(now, &look)).await?;
+        let held = |(place, task): (usize, &TaskView)| {
+            (task.state == State::Assigned).then_some((place, task.key))
+        };
+        let (places, keys): (Vec<usize>, Vec<u64>) =
+            overview.tasks.iter().enumerate().filter_map(held).unzip();
+        let mut since = vec![None; overview.tasks.len()];
+        if !keys.is_empty() {
+            let taken = self.0.node.read(move |reader| reader.taken_at(&keys)).await?;
+            places.into_iter().zip(taken).for_each(|(place, at)| since[place] = at);
+        }
+        Ok((overview, since))
+    }
+
+    /// A workflow's counts, in the order of [`State::ALL`], and its
     /// first tasks; `None` if it has no task.
     ///
     /// # Errors

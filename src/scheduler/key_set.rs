@@ -40,6 +40,15 @@ impl KeySet {
             .flat_map(|(block, bits)| ones(*bits).map(move |bit| block * 64 + bit))
             .skip_while(move |key| *key < first)
     }
+
+    /// All keys, as they fall.
+    pub(crate) fn newest(&self) -> impl Iterator<Item = u64> {
+        let blocks = self.blocks.iter().rev();
+        blocks.flat_map(|(block, bits)| {
+            let there = move |bit: &u64| bits & (1 << bit) != 0;
+            (0..64).rev().filter(there).map(move |bit| block * 64 + bit)
+        })
+    }
 }
 
 /// The places of the bits that are 1.
@@ -76,6 +85,8 @@ mod tests {
             prop_assert_eq!(keys.len(), model.len());
             let expected: Vec<u64> = model.range(first..).copied().collect();
             prop_assert_eq!(keys.from(first).collect::<Vec<_>>(), expected);
+            let falling: Vec<u64> = model.iter().rev().copied().collect();
+            prop_assert_eq!(keys.newest().collect::<Vec<_>>(), falling);
         }
     }
 }

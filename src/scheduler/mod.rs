@@ -37,6 +37,7 @@ mod members;
 mod merge;
 mod messages;
 mod news;
+mod overview;
 mod ownership;
 mod pruning;
 mod pull;
@@ -69,6 +70,7 @@ pub use messages::{
     Text, VERSION, Vectors,
 };
 pub use news::News;
+pub use overview::{Look, MAX_SHOWN, Overview, WorkflowView};
 pub use ownership::{
     Candidates, Distance, HammingDistanceError, calculate_hamming_distance, combined_hash,
     task_hash, tie,

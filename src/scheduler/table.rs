@@ -141,6 +141,8 @@ pub(crate) struct Table {
     /// Whether those are others than when this was last looked at.
     pub(crate) newest_changed: bool,
     by_state: [KeySet; 6],
+    /// How often a task came to be completed since this table was made.
+    completions: u64,
     /// When time alone changes a task: a point of the monotonic clock, and the task.
     wakes: BTreeSet<(u64, u64)>,
     /// Delayed tasks by `not_before`, on the wall clock.
@@ -286,6 +288,16 @@ impl Table {
         state.map_or(Outlook::Open, Outlook::from)
     }
 
+    /// Workflows that have tasks.
+    pub(crate) fn known_workflows(&self) -> usize {
+        self.workflows.len()
+    }
+
+    /// A workflow that has tasks, with its shared id.
+    pub(crate) fn workflow_entry(&self, id: &str) -> Option<(&Arc<str>, &Workflow)> {
+        self.workflows.get_key_value(id)
+    }
+
     /// A workflow that has tasks.
     pub(crate) fn workflow(&self, id: &str) -> Option<&Workflow> {
         self.workflows.get(id)
@@ -336,6 +348,14 @@ impl Table {
         }
         self.by_state[before as usize].remove(key);
         self.by_state[state as usize].insert(key);
+        if state == State::Completed && before != state {
+            self.completions += 1;
+        }
+    }
+
+    /// How often a task came to be completed since this table was made.
+    pub(crate) fn completions(&self) -> u64 {
+        self.completions
     }
 
     /// Registers when time alone changes the task, on the monotonic clock; [`NEVER`] for not at all.

@@ -285,6 +285,24 @@ pub(super) fn read(connection: &Connection, key: u64) -> rusqlite::Result<Option
     Ok(Some(events(&record, changes)))
 }
 
+/// When the last worker that took each task did, where that is known.
+pub(super) fn taken_at(
+    connection: &Connection,
+    keys: &[u64],
+) -> rusqlite::Result<Vec<Option<u64>>> {
+    let mut first_of_the_last_lease = connection.prepare_cached(
+        "SELECT min(at) FROM history WHERE task = ?1 AND phase = 1 AND epoch = \
+         (SELECT epoch FROM history WHERE task = ?1 AND phase = 1 ORDER BY id DESC LIMIT 1)",
+    )?;
+    let mut times = Vec::with_capacity(keys.len());
+    for key in keys {
+        let at: Option<i64> =
+            first_of_the_last_lease.query_row([integer(*key)], |row| row.get(0))?;
+        times.push(at.and_then(|at| u64::try_from(at).ok()));
+    }
+    Ok(times)
+}
+
 fn record(
     connection: &Connection,
     key: u64,

@@ -274,6 +274,15 @@ impl Reader {
         history::read(&self.connection, key).map_err(ReadError::failed(&self.path))
     }
 
+    /// When each of these tasks was taken by the worker that has it, or had it last, in
+    /// milliseconds since the Unix epoch on this peer's clock; `None` where that is not known any more.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn taken_at(&self, keys: &[u64]) -> Result<Vec<Option<u64>>, ReadError> {
+        history::taken_at(&self.connection, keys).map_err(ReadError::failed(&self.path))
+    }
+
     fn all<T>(
         &self,
         query: &str,

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::harness::Home;
 
-const COMMANDS: [&[&str]; 30] = [
+const COMMANDS: [&[&str]; 32] = [
     &[],
     &["mcp"],
     &["mcp", "start"],
@@ -28,6 +28,8 @@ const COMMANDS: [&[&str]; 30] = [
     &["p2p-workflow", "clock"],
     &["p2p-workflow", "list"],
     &["p2p-workflow", "show"],
+    &["p2p-workflow", "graph"],
+    &["p2p-workflow", "watch"],
     &["p2p-workflow", "cancel"],
     &["p2p-workflow", "requeue"],
     &["p2p-workflow", "reprioritize"],

@@ -9,6 +9,7 @@ mod node;
 mod order;
 mod original_defects;
 mod original_vectors;
+mod overview;
 mod pruning;
 mod replication;
 mod second_runs;

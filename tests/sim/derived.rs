@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use p2p_workflow_scheduler::scheduler::{Class, Phase, Record, State};
+use p2p_workflow_scheduler::scheduler::{
+    Class, Filter, Look, Now, P2PWorkflowScheduler, Phase, Record, State,
+};
 
 use super::disk::Disk;
 use super::trace::About;
@@ -32,7 +34,34 @@ impl World {
             let what = format!("p{p} shows {id} as {shown} ({why:?}), where it is {expected}");
             self.oracle.broken(About::task(&id), what);
         }
+        let node = self.peers[p].node.as_ref();
+        if let Some(what) = node.and_then(|node| miscounted(&node.core, now)) {
+            self.oracle.broken(About::peer(p), format!("p{p} {what}"));
+        }
     }
+}
+
+/// Whether the counts that are kept are others than those of the tasks that there are.
+fn miscounted(core: &P2PWorkflowScheduler, now: Now) -> Option<String> {
+    let mut counted: BTreeMap<Arc<str>, [u64; 6]> = BTreeMap::new();
+    let mut filter = Filter { limit: 100, ..Filter::default() };
+    loop {
+        let page = core.list(now, &filter).ok()?;
+        for task in page.tasks {
+            counted.entry(task.workflow_id).or_default()[task.state as usize] += 1;
+        }
+        filter.after = page.next;
+        if filter.after.is_none() {
+            break;
+        }
+    }
+    let wrong = counted.iter().find(|(id, counts)| core.workflow_counts(id) != Some(**counts));
+    if let Some((id, counts)) = wrong {
+        let kept = core.workflow_counts(id);
+        return Some(format!("counts {kept:?} of workflow {id}, where there are {counts:?}"));
+    }
+    let known = core.overview(now, &Look::default()).known_workflows;
+    (known != counted.len() as u64).then(|| format!("knows {known} workflows of {}", counted.len()))
 }
 
 /// Where each task stands that has not ended. Its holder is taken to be alive.

@@ -3,7 +3,7 @@
 //! ```text
 //! main ── Cli::parse ──► run ──┬─► serve(options, doors)        mcp start, node start
 //!                              ├─► connect(options) ─► Client   p2p-workflow …, swarm …, node stop
-//!                              ├─► open(options) ─► Way         p2p-workflow work, discover
+//!                              ├─► open(options) ─► Way         p2p-workflow work, discover, watch
 //!                              └─► (text alone)                 mcp config, completions, man
 //! ```
 //!
@@ -37,7 +37,7 @@ use self::backup::Backup;
 use self::mcp::{Config, Instructions};
 use self::node::NodeCommand;
 pub use self::node::standing;
-use self::p2p_workflow::{WorkflowCommand, guard};
+use self::p2p_workflow::{Stderr, WorkflowCommand, guard};
 use self::shell::{Completions, Man};
 pub use self::start::Doors;
 use self::swarm::SwarmCommand;
@@ -170,7 +170,7 @@ impl Command {
             self,
             Command::Mcp(McpCommand::Start(_))
                 | Command::Node(NodeCommand::Start)
-                | Command::Workflow(WorkflowCommand::Work(_))
+                | Command::Workflow(WorkflowCommand::Work(_) | WorkflowCommand::Watch(_))
         ) || matches!(self, Command::Workflow(WorkflowCommand::Discover(command)) if command.stays())
     }
 }
@@ -226,6 +226,9 @@ async fn execute<S: Duplex + 'static>(
         }
         Command::Workflow(WorkflowCommand::Discover(command)) => {
             command.run(async || open(options).await).await
+        }
+        Command::Workflow(WorkflowCommand::Watch(command)) => {
+            command.run(open(options).await?).await
         }
         Command::Workflow(WorkflowCommand::Call(command)) => {
             let Connection { stream, .. } = connect(options, Attach::Any).await?;
@@ -348,7 +351,7 @@ fn start_logs(verbose: u8, stays: bool) {
     let colour = AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Stderr)
         .with_ansi(colour)
         .init();
 }

@@ -15,6 +15,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -232,7 +233,7 @@ fn shown(key: &str, value: &Value, now: u64) -> Option<String> {
 }
 
 /// `2 min ago`, `in 5 min`.
-fn relative(at: u64, now: u64) -> String {
+pub(super) fn relative(at: u64, now: u64) -> String {
     match at.abs_diff(now) {
         0..1000 => "now".into(),
         ahead if at > now => format!("in {}", span(ahead)),
@@ -241,7 +242,7 @@ fn relative(at: u64, now: u64) -> String {
 }
 
 /// A duration, rounded, in the largest unit of which it has at least one.
-fn span(millis: u64) -> String {
+pub(super) fn span(millis: u64) -> String {
     let seconds = (millis + 500) / 1000;
     let minutes = (seconds + 30) / 60;
     let hours = (minutes + 30) / 60;
@@ -258,8 +259,53 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
+/// Cut in the middle to so many columns of a terminal: the end is kept, where ids differ.
+pub(super) fn shortened(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let half = width.saturating_sub(1) / 2;
+    let start: String = within(text.chars(), half).into_iter().collect();
+    let end: String = within(text.chars().rev(), half).into_iter().rev().collect();
+    within(format!("{start}…{end}").chars(), width).into_iter().collect()
+}
+
+/// Cut at the end to so many columns of a terminal.
+pub(super) fn beginning(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut start: String = within(text.chars(), width.saturating_sub(1)).into_iter().collect();
+    start.extend((width > 0).then_some('…'));
+    start
+}
+
+fn within(characters: impl Iterator<Item = char>, width: usize) -> Vec<char> {
+    let mut used = 0;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or_default();
+        used <= width
+    };
+    characters.take_while(fits).collect()
+}
+
+/// Without line breaks, other characters that steer, and what turns the direction of the text after
+/// it.
+pub(super) fn one_line(text: &str) -> String {
+    let plain = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() || is_formatting(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(plain).collect()
+}
+
+fn is_formatting(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Milliseconds since the Unix epoch; 0 on a machine whose clock stands before it.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -362,5 +408,18 @@ mod tests {
         assert!(line("a").contains("w-1") && !line("a").contains(" at "), "{table}");
         assert!(line("b").contains(&format!("w-1 at {}", short_peer(other))), "{table}");
         assert!(!line("c").contains("w-1"), "it ended: {table}");
+    }
+
+    #[test]
+    fn long_texts_are_cut_in_the_middle_by_their_width() {
+        assert_eq!(shortened("short", 10), "short");
+        assert_eq!(shortened("a-very-long-name", 9), "a-ve…name");
+        assert_eq!(shortened("任务任务任务任务", 9), "任务…任务");
+        assert_eq!(shortened(&"x".repeat(300), 30).width(), 29);
+        for width in 0..4 {
+            assert!(shortened("任务任务", width).width() <= width);
+            assert!(beginning("任务任务", width).width() <= width);
+        }
+        assert_eq!(beginning("任务任务", 5), "任务…");
     }
 }

@@ -28,7 +28,7 @@ use super::progress::Reporter;
 use super::subscriptions::{self, Subscriptions};
 use super::wire::{FromWire, Notices};
 use super::{completion, prompts, resources};
-use crate::tools::{self, Answer, Report, commands, swarm};
+use crate::tools::{self, Answer, Report, commands, overview, swarm};
 
 /// The prefix of the methods in which our own clients and this server tell each other more than the
 /// protocol has: who connects, and people's commands.
@@ -143,6 +143,7 @@ impl Server {
             "/reprioritize" => Some(commands::reprioritize(session, &params).await),
             "/backup" => Some(commands::backup(session, &params).await),
             "/history" => Some(commands::history(session, &params).await),
+            "/overview" => Some(overview::overview(session, &params).await),
             "/why" => Some(commands::why(session, &params).await),
             "/swarm/init" => Some(swarm::init(session().node()).await),
             "/swarm/invite" => Some(swarm::invite(session().node()).await),

@@ -10,6 +10,7 @@ mod fields;
 mod get_merkle_clock;
 mod get_next_task;
 mod mark_task_complete;
+pub(crate) mod overview;
 mod scheduler_status;
 mod schema;
 mod submit_task;

@@ -34,7 +34,7 @@ struct Input {
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Standing {
+pub(super) enum Standing {
     Pending,
     Blocked,
     Assigned,

@@ -6,6 +6,7 @@ mod check_tags;
 mod clock;
 mod complete;
 mod discover;
+mod graph;
 mod input;
 mod list;
 mod next;
@@ -15,12 +16,14 @@ mod requeue;
 mod show;
 mod status;
 mod submit;
+mod watch;
 mod why;
 mod work;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+pub(super) use self::watch::Stderr;
 pub(super) use self::work::guard;
 use super::Failure;
 use crate::client::{Answer, Client};
@@ -36,6 +39,8 @@ pub(crate) enum WorkflowCommand {
     /// Runs one job of a workflow file
     #[command(hide = true)]
     RunJob(work::RunJob),
+    /// Watch workflows, tasks and peers as they change
+    Watch(watch::Watch),
     /// Ends what a worker runs when that worker is gone
     #[command(hide = true)]
     Guard,
@@ -60,6 +65,8 @@ pub(crate) enum CallCommand {
     List(list::List),
     /// Show everything about one task
     Show(show::Show),
+    /// Draw a workflow's tasks and what they depend on
+    Graph(graph::GraphCommand),
     /// Say why a task goes to the peer that it goes to
     Why(why::Why),
     /// Call a task off
@@ -82,6 +89,7 @@ impl CallCommand {
             CallCommand::Clock(command) => command.run(client).await,
             CallCommand::List(command) => command.run(client).await,
             CallCommand::Show(command) => command.run(client).await,
+            CallCommand::Graph(command) => command.run(client).await,
             CallCommand::Why(command) => command.run(client).await,
             CallCommand::Cancel(command) => command.run(client).await,
             CallCommand::Requeue(command) => command.run(client).await,

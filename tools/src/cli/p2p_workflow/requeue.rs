@@ -6,7 +6,7 @@ use clap::Args;
 use super::{Failure, Format, complete};
 use crate::client::{Arguments, Client};
 
-const REQUEST: &str = "ipfs-accelerate/requeue";
+pub(super) const REQUEST: &str = "ipfs-accelerate/requeue";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -65,13 +65,7 @@ impl Show {
         let id = || Arguments::new().with("task_id", &self.task_id);
         let answer = client.call(status::TOOL, id()).await?;
         let tasks = take_tasks(&mut answer.value()?);
-        let Some(task) = tasks.first() else {
-            return Err(Failure::Rejected(format!(
-                "task {:?} is not known here. Look for its id with `p2p-workflow list`.\n\
-                 code: task_not_found",
-                self.task_id
-            )));
-        };
+        let Some(task) = tasks.first() else { return Err(unknown(&self.task_id)) };
         if !self.history {
             return self.format.print(&answer, |_| for_people(task));
         }
@@ -80,6 +74,22 @@ impl Show {
         let both = answer.with("history", history.history);
         self.format.print(&both, |both| for_people(task) + "\n" + &history_table(&both["history"]))
     }
+}
+
+/// The same with the history, for `watch`.
+pub(super) async fn whole(client: &mut Client, task_id: &str) -> Result<String, Failure> {
+    let id = || Arguments::new().with("task_id", task_id);
+    let tasks = take_tasks(&mut client.call(status::TOOL, id()).await?.value()?);
+    let Some(task) = tasks.first() else { return Err(unknown(task_id)) };
+    let told = client.request(HISTORY, id()).await?.value()?;
+    Ok(for_people(task) + "\n" + &history_table(&told["history"]))
+}
+
+fn unknown(task_id: &str) -> Failure {
+    Failure::Rejected(format!(
+        "task {task_id:?} is not known here. Look for its id with `p2p-workflow list`.\n\
+         code: task_not_found"
+    ))
 }
 
 #[derive(Deserialize)]
