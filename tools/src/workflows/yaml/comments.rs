@@ -29,25 +29,29 @@ pub(super) fn find(text: &str, scalars: &[Place]) -> Vec<Comment> {
         let number = index + 1;
         let passed = ahead.iter().take_while(|(span, _)| span.end.line() < number).count();
         ahead = ahead.get(passed..).unwrap_or_default();
+        if !line.contains('#') {
+            continue;
+        }
+        let line: Vec<char> = line.chars().collect();
         let here = ahead.iter().take_while(|(span, _)| span.start.line() <= number);
-        let inside: Vec<Range<usize>> = here.map(|place| columns(place, number, line)).collect();
-        comments.extend(comment(number, line, &inside));
+        let inside: Vec<Range<usize>> = here.map(|place| columns(place, number, &line)).collect();
+        comments.extend(comment(number, &line, &inside));
     }
     comments
 }
 
 /// The comment of a line of which these columns belong to scalars.
-fn comment(number: usize, line: &str, inside: &[Range<usize>]) -> Option<Comment> {
+fn comment(number: usize, line: &[char], inside: &[Range<usize>]) -> Option<Comment> {
     let mut before = ' ';
     let mut is_alone = true;
     let mut ahead = inside;
-    for (column, (at, c)) in line.char_indices().enumerate() {
+    for (column, &c) in line.iter().enumerate() {
         while ahead.first().is_some_and(|columns| columns.end <= column) {
             ahead = &ahead[1..];
         }
         let is_outside = ahead.first().is_none_or(|columns| column < columns.start);
         if c == '#' && matches!(before, ' ' | '\t') && is_outside {
-            let text = line.get(at + 1..).unwrap_or_default().to_owned();
+            let text = line[column + 1..].iter().collect();
             return Some(Comment { line: number, column: column + 1, text, is_alone });
         }
         before = c;
@@ -57,15 +61,15 @@ fn comment(number: usize, line: &str, inside: &[Range<usize>]) -> Option<Comment
 }
 
 /// The columns of a line that belong to a scalar.
-fn columns((span, style): &Place, number: usize, line: &str) -> Range<usize> {
+fn columns((span, style): &Place, number: usize, line: &[char]) -> Range<usize> {
     let start = if span.start.line() == number { span.start.col() } else { 0 };
     let end = match style {
         _ if span.end.line() > number => usize::MAX,
         // The parser's span of these reaches to the end of the line, over a comment.
         ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
             let opens = usize::from(span.start.line() == number);
-            let rest = line.chars().skip(start + opens);
-            start + opens + quoted(rest, *style)
+            let rest = line.get(start + opens..).unwrap_or_default();
+            start + opens + quoted(rest.iter().copied(), *style)
         }
         _ => span.end.col(),
     };

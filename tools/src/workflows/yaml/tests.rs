@@ -151,6 +151,15 @@ fn quotes_end_where_they_close() {
     assert_eq!(texts, [" one 'x", " two \"x", " three", " four"]);
 }
 
+/// Finding the end of each quote from the start of its line took minutes for such a line.
+#[test]
+fn a_line_of_many_quotes_is_read_once() {
+    let keys: String = (0..40_000).map(|key| format!("\"#{key}\": 1, ")).collect();
+    let began = Instant::now();
+    assert_eq!(comments_of(&format!("{{{keys}}} # end\n"))[0].2, " end");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
 #[test]
 fn a_comment_right_behind_a_script_is_none_of_it() {
     let text = "a:\n    b:\n      run: |\n        # x\n        y\n    # P2P: p2p-only\n    c: 'd\n     # e\n     f'\n      # last\n";
