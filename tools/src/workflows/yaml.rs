@@ -67,7 +67,6 @@ pub(crate) struct YamlError {
 ///
 /// # Errors
 /// It is no YAML, or beyond a bound.
-#[allow(dead_code, reason = "for readers of workflows that need no comments")]
 pub(crate) fn parse(text: &str) -> Result<Node, YamlError> {
     Events::read(text)?.tree()
 }

@@ -1,5 +1,3 @@
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -124,15 +122,13 @@ fn bombs_end_at_a_bound() {
 }
 
 #[test]
-fn depth_ends_at_a_bound_and_soon() {
-    let began = Instant::now();
+fn depth_ends_at_a_bound() {
     for part in ["[", "{a: ", "- ", "? ", "a:\n ", "[[[{", "&a [", "- - ? - "] {
         let text = part.repeat(MAX_BYTES / 2 / part.len());
         assert!(parse(&text).is_err(), "{part:?}");
     }
     let nested: String = (0..2_000).map(|depth| " ".repeat(depth) + "a:\n").collect();
     assert!(refused(&nested[..nested.len().min(MAX_BYTES)]).contains("nested deeper"));
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -151,13 +147,12 @@ fn quotes_end_where_they_close() {
     assert_eq!(texts, [" one 'x", " two \"x", " three", " four"]);
 }
 
-/// Finding the end of each quote from the start of its line took minutes for such a line.
+/// Finding the end of each quote from the start of its line took minutes for such a line, which is
+/// how a failure shows.
 #[test]
 fn a_line_of_many_quotes_is_read_once() {
     let keys: String = (0..40_000).map(|key| format!("\"#{key}\": 1, ")).collect();
-    let began = Instant::now();
     assert_eq!(comments_of(&format!("{{{keys}}} # end\n"))[0].2, " end");
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
 
 #[test]
