@@ -84,7 +84,7 @@ impl P2PWorkflowScheduler {
         if entry.record.phase != Phase::Failed {
             let why = self.reason(now, key).map_or(String::new(), |why| format!(" ({why})"));
             return Err(limits::invalid(format!(
-                "task {task_id:?} is {}{why}. Only a task whose own attempts failed can be requeued.",
+                "task {task_id:?} is {}{why}. Only a task whose own attempts failed can be requeued; those that depend on it then wait for it again.",
                 entry.state
             )));
         }

@@ -72,7 +72,7 @@ pub enum Rejection {
     },
     /// It was completed, and stays so.
     #[error(
-        "task {task_id:?} is already completed; its first outcome stands. Nothing is left to do: read it with p2p_scheduler_status and task_id."
+        "task {task_id:?} is already completed; its first outcome stands. Nothing is left to do: read it with p2p_scheduler_status and task_id (or `p2p-workflow show`)."
     )]
     AlreadyCompleted {
         /// The id.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -303,7 +304,12 @@ impl Reader {
     pub fn backup(&self, file: &Path) -> Result<u64, BackupError> {
         let refused = |reason: String| BackupError { path: file.into(), reason };
         // Payloads can be confidential: the file is there, for its owner alone, before it is filled.
-        private_file(file).map_err(|error| refused(error.to_string()))?;
+        private_file(file).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                refused("a file is there already. Choose another name, or remove it.".into())
+            }
+            _ => refused(error.to_string()),
+        })?;
         let copied = self.connection.execute("VACUUM INTO ?1", [file.to_string_lossy()]);
         let copied = copied.map_err(|error| error.to_string()).and_then(|_| {
             let synced = File::open(file).and_then(|file| {

@@ -298,3 +298,16 @@ fn watching_submits_what_is_committed_later() {
     assert_eq!((&said["new"], &said["rejected"]), (&json!(10), &json!(0)));
     server.close();
 }
+
+/// Nothing was said, and somebody new looked for what was wrong.
+#[test]
+fn a_checkout_without_a_tagged_job_is_told_what_makes_one_take_part() {
+    let home = Home::new();
+    repository(&home, "app", &[("ci.yml", "jobs: {a: {steps: [{run: make}]}}")]);
+    let run = discover(&home, &["app"]);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
+    assert!(run.stdout.contains("`p2p-eligible`"), "{}", run.stdout);
+    repository(&home, "tagged", &[("ci.yml", CI)]);
+    let run = discover(&home, &["."]);
+    assert!(!run.stdout.contains("`p2p-eligible`"), "{}", run.stdout);
+}

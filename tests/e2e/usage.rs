@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::harness::Home;
 
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 35] = [
     &[],
     &["mcp"],
     &["mcp", "start"],
@@ -29,12 +29,15 @@ const COMMANDS: [&[&str]; 32] = [
     &["p2p-workflow", "list"],
     &["p2p-workflow", "show"],
     &["p2p-workflow", "graph"],
+    &["p2p-workflow", "why"],
+    &["p2p-workflow", "discover"],
     &["p2p-workflow", "watch"],
     &["p2p-workflow", "cancel"],
     &["p2p-workflow", "requeue"],
     &["p2p-workflow", "reprioritize"],
     &["node", "start"],
     &["node", "stop"],
+    &["backup"],
     &["completions"],
     &["man"],
 ];
@@ -115,6 +118,28 @@ fn wrong_usage_exits_with_2_and_prints_nothing_on_stdout() {
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}");
         assert!(!run.stderr.is_empty(), "{arguments:?}");
     }
+}
+
+/// Whoever types half a command is shown the other half; what commands start themselves is not it.
+#[test]
+fn a_group_without_a_command_shows_its_help() {
+    let home = Home::new();
+    for group in [&[][..], &["mcp"], &["swarm"], &["node"], &["p2p-workflow"]] {
+        let run = home.run(group);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{group:?}");
+        assert!(run.stderr.contains("Usage: ipfs-accelerate"), "{group:?}: {}", run.stderr);
+        assert!(run.stderr.contains("Commands:\n"), "{group:?}: {}", run.stderr);
+        for hidden in ["guard", "run-job"] {
+            assert!(!run.stderr.contains(hidden), "{group:?}: {}", run.stderr);
+        }
+    }
+}
+
+/// The data directory that the environment names stood there as if it had to be typed.
+#[test]
+fn a_usage_line_names_only_what_is_needed() {
+    let run = Home::new().run(&["backup"]);
+    assert!(run.stderr.contains("Usage: ipfs-accelerate backup <FILE>"), "{}", run.stderr);
 }
 
 #[test]

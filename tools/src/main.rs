@@ -34,7 +34,7 @@ async fn main() -> ExitCode {
     let open = async |options: &GlobalOptions| {
         Way::attach(&node_options(options)?).await.map_err(cannot_open)
     };
-    let code = cli::run(Cli::parse(), connect, serve, open).await;
+    let code = cli::run(Cli::parse().with_environment(), connect, serve, open).await;
     let host: Option<Host> = host.take();
     if let Some(host) = host {
         host.close().await;

@@ -25,6 +25,7 @@ mod shell;
 mod start;
 mod swarm;
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ use crate::start::Way;
 /// Share durable tasks between agents, people and machines, without a server.
 #[derive(Debug, Parser)]
 #[command(name = "ipfs-accelerate", version, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
 #[command(after_help = "\
 Examples:
   ipfs-accelerate mcp start                  what an agent's MCP configuration names
@@ -61,13 +63,28 @@ pub struct Cli {
     command: Command,
 }
 
+impl Cli {
+    /// With what the environment says where the command line is silent.
+    #[must_use]
+    pub fn with_environment(mut self) -> Self {
+        let folder = env::var_os(HOME_VARIABLE).filter(|folder| !folder.is_empty());
+        self.options.data_dir = self.options.data_dir.or_else(|| folder.map(PathBuf::from));
+        self
+    }
+}
+
+/// Names the data directory where `--data-dir` does not.
+const HOME_VARIABLE: &str = "IPFS_ACCELERATE_HOME";
+
 /// The options that every command takes.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct GlobalOptions {
-    /// Where the node keeps its tasks [default: the platform's data directory]
-    #[arg(long, global = true, env = "IPFS_ACCELERATE_HOME", value_name = "DIR")]
-    #[arg(hide_env_values = true, value_hint = ValueHint::DirPath)]
+    /// Where the node keeps its tasks [default: the platform's data directory] [env:
+    /// IPFS_ACCELERATE_HOME]
+    // Not clap's `env`: with that, a set variable counts as an argument that was typed, and stands
+    // in every usage line as if it were needed.
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub data_dir: Option<PathBuf>,
 
     /// What an answer waits for where no node runs yet: the disk (full), or only the operating
@@ -126,18 +143,18 @@ pub enum NodeLasts {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The MCP server that agents start
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Mcp(McpCommand),
     /// Hand in, take and follow tasks
-    #[command(subcommand, name = "p2p-workflow")]
+    #[command(subcommand, arg_required_else_help = true, name = "p2p-workflow")]
     Workflow(WorkflowCommand),
     /// The process that serves a data directory
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Node(NodeCommand),
     /// Write all tasks into a file, while the node runs
     Backup(Backup),
     /// The machines that share their tasks
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     #[command(after_help = "\
 Examples:
   ipfs-accelerate swarm init          on the first machine

@@ -174,14 +174,18 @@ fn contexts(settings: &Settings, task: &Task, job: &Job) -> Map<String, Value> {
     for id in &job.needs {
         needs.insert(id.clone(), json!({"result": "success", "outputs": {}}));
     }
-    // Cells of one job come one after another: later outputs replace earlier ones, as on GitHub.
+    // Cells of one job come one after another: later outputs replace earlier ones, as on GitHub,
+    // and empty ones nothing. So each cell can have an output of its own.
     for result in task.dependency_results.values() {
         let Some(need) = result["job"].as_str().and_then(|id| needs.get_mut(id)) else { continue };
         if let Some(conclusion) = result["conclusion"].as_str().filter(|it| *it != "success") {
             need["result"] = conclusion.into();
         }
         for (name, value) in result["outputs"].as_object().into_iter().flatten() {
-            need["outputs"][name] = text(value).into();
+            let value = text(value);
+            if !value.is_empty() || need["outputs"][name].is_null() {
+                need["outputs"][name] = value.into();
+            }
         }
     }
     let matrix = task.payload.matrix.clone().unwrap_or_default();

@@ -9,7 +9,7 @@ use std::env;
 use std::path::{Path, PathBuf, absolute};
 
 use super::clients::{McpClient, Scope};
-use crate::cli::{Durability, Failure, GlobalOptions};
+use crate::cli::{Durability, Failure, GlobalOptions, HOME_VARIABLE};
 
 /// The program's name.
 pub(super) const PROGRAM: &str = "ipfs-accelerate";
@@ -47,7 +47,7 @@ pub(super) fn arguments(scope: Scope, options: &GlobalOptions) -> Result<Vec<Str
 /// of a file for others.
 fn data_dir(scope: Scope, options: &GlobalOptions) -> Option<&Path> {
     let folder = options.data_dir.as_deref()?;
-    let from_env = env::var_os("IPFS_ACCELERATE_HOME").is_some_and(|value| folder == value);
+    let from_env = env::var_os(HOME_VARIABLE).is_some_and(|value| folder == value);
     (scope == Scope::User || !from_env).then_some(folder)
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, Format, complete};
+use super::{Failure, Format, OneTask, complete};
 use crate::client::{Arguments, Client};
 
 #[derive(Debug, Args)]
@@ -10,9 +10,8 @@ use crate::client::{Arguments, Client};
 Examples:
   ipfs-accelerate p2p-workflow cancel --task-id build-1 --reason \"not needed any more\"")]
 pub(crate) struct Cancel {
-    /// The task
-    #[arg(long, value_name = "ID")]
-    task_id: String,
+    #[command(flatten)]
+    task: OneTask,
 
     /// Why, for whoever looks at it later
     #[arg(long, value_name = "TEXT")]
@@ -25,7 +24,7 @@ pub(crate) struct Cancel {
 impl Cancel {
     pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
         let input = Arguments::new()
-            .with("task_id", &self.task_id)
+            .with("task_id", self.task.id())
             .with("outcome", "cancelled")
             .with("error", &self.reason);
         let answer = client.call(complete::TOOL, input).await?;

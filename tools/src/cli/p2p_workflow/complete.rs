@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Failure, Format, input};
+use super::{Failure, Format, OneTask, input};
 use crate::cli::render::Card;
 use crate::client::{Arguments, Client};
 
@@ -21,9 +21,8 @@ Examples:
 A failed task is tried again, up to its number of attempts. Give the fence that `next` showed,
 so that a report on an attempt that was replaced changes nothing.")]
 pub(crate) struct Complete {
-    /// The task
-    #[arg(long, value_name = "ID")]
-    task_id: String,
+    #[command(flatten)]
+    task: OneTask,
 
     /// How it went [default: completed]
     #[arg(long, value_enum)]
@@ -90,7 +89,7 @@ impl Complete {
 
     fn input(&self) -> Arguments {
         Arguments::new()
-            .with("task_id", &self.task_id)
+            .with("task_id", self.task.id())
             .with("outcome", self.outcome)
             .with("result", self.result.as_ref().or(self.result_file.as_ref()))
             .with("error", &self.error)

@@ -18,7 +18,7 @@ Examples:
   ipfs-accelerate p2p-workflow list --workflow-id release --all --json | jq -r '.tasks[].task_id'")]
 pub(crate) struct List {
     /// Only tasks of this workflow
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", alias = "workflow")]
     workflow_id: Option<String>,
 
     /// Only tasks that stand here

@@ -98,6 +98,26 @@ impl CallCommand {
     }
 }
 
+/// The task that a command is about: as a word, or by the flag that `submit` has.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct OneTask {
+    /// The task
+    #[arg(value_name = "TASK")]
+    task: Option<String>,
+
+    /// The task, by a flag
+    #[arg(long, value_name = "ID")]
+    task_id: Option<String>,
+}
+
+impl OneTask {
+    fn id(&self) -> &str {
+        // The group requires one of them.
+        self.task.as_deref().or(self.task_id.as_deref()).unwrap_or_default()
+    }
+}
+
 /// How an answer is printed.
 #[derive(Debug, Args)]
 pub(super) struct Format {
@@ -160,5 +180,33 @@ mod testing {
     pub(super) fn is_wrong_usage(line: &[&str]) -> bool {
         let words = ["ipfs-accelerate", "p2p-workflow"].iter().chain(line);
         Cli::try_parse_from(words).is_err_and(|error| error.exit_code() == 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::testing::{is_wrong_usage, run};
+    use crate::client::fake;
+
+    /// Whoever came from `show --task-id` was told that there is no such flag, and from `why a`
+    /// that there is no such argument.
+    #[tokio::test]
+    async fn the_task_is_named_with_or_without_the_flag_and_once() {
+        for named in [&["a"][..], &["--task-id", "a"]] {
+            for (command, request) in
+                [("why", "ipfs-accelerate/why"), ("requeue", super::requeue::REQUEST)]
+            {
+                let script = vec![fake::request(request, json!({"task_id": "a"}), json!({}))];
+                assert!(run(&[&[command], named].concat(), script).await.is_ok(), "{command}");
+            }
+        }
+        for command in ["why", "show", "complete", "cancel", "requeue"] {
+            assert!(is_wrong_usage(&[command]), "{command}");
+            assert!(is_wrong_usage(&[command, "a", "--task-id", "b"]), "{command}");
+            assert!(!is_wrong_usage(&[command, "a"]), "{command}");
+        }
+        assert!(!is_wrong_usage(&["reprioritize", "a", "--priority", "9"]));
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, Format, complete};
+use super::{Failure, Format, OneTask, complete};
 use crate::client::{Arguments, Client};
 
 const REQUEST: &str = "ipfs-accelerate/reprioritize";
@@ -12,9 +12,8 @@ const REQUEST: &str = "ipfs-accelerate/reprioritize";
 Examples:
   ipfs-accelerate p2p-workflow reprioritize --task-id build-1 --priority 10")]
 pub(crate) struct Reprioritize {
-    /// The task
-    #[arg(long, value_name = "ID")]
-    task_id: String,
+    #[command(flatten)]
+    task: OneTask,
 
     /// 1 to 10, higher first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10))]
@@ -26,7 +25,8 @@ pub(crate) struct Reprioritize {
 
 impl Reprioritize {
     pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
-        let input = Arguments::new().with("task_id", &self.task_id).with("priority", self.priority);
+        let input =
+            Arguments::new().with("task_id", self.task.id()).with("priority", self.priority);
         let answer = client.request(REQUEST, input).await?;
         self.format.print(&answer, |marked| {
             complete::for_people(&format!("Priority is now {}", self.priority), marked)

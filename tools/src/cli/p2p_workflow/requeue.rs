@@ -3,7 +3,7 @@
 
 use clap::Args;
 
-use super::{Failure, Format, complete};
+use super::{Failure, Format, OneTask, complete};
 use crate::client::{Arguments, Client};
 
 pub(super) const REQUEST: &str = "ipfs-accelerate/requeue";
@@ -14,9 +14,8 @@ Examples:
   ipfs-accelerate p2p-workflow list --state failed
   ipfs-accelerate p2p-workflow requeue --task-id build-1")]
 pub(crate) struct Requeue {
-    /// The task
-    #[arg(long, value_name = "ID")]
-    task_id: String,
+    #[command(flatten)]
+    task: OneTask,
 
     #[command(flatten)]
     format: Format,
@@ -24,7 +23,7 @@ pub(crate) struct Requeue {
 
 impl Requeue {
     pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
-        let input = Arguments::new().with("task_id", &self.task_id);
+        let input = Arguments::new().with("task_id", self.task.id());
         let answer = client.request(REQUEST, input).await?;
         self.format.print(&answer, |marked| complete::for_people("Task requeued", marked))
     }

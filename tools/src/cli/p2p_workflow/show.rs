@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::list::take_tasks;
-use super::{Failure, Format, status};
+use super::{Failure, Format, OneTask, status};
 use crate::cli::render::{Card, history_table};
 use crate::client::{Arguments, Client};
 
@@ -48,9 +48,8 @@ Examples:
 The history is what this machine saw of the task: its last 50 changes, each with the peer, the
 worker, the attempt and the reason. With --json it is the field `history` beside `tasks`.")]
 pub(crate) struct Show {
-    /// The task
-    #[arg(long, value_name = "ID")]
-    task_id: String,
+    #[command(flatten)]
+    task: OneTask,
 
     /// Also what happened to it, when and where
     #[arg(long)]
@@ -62,10 +61,11 @@ pub(crate) struct Show {
 
 impl Show {
     pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
-        let id = || Arguments::new().with("task_id", &self.task_id);
+        let task_id = self.task.id();
+        let id = || Arguments::new().with("task_id", task_id);
         let answer = client.call(status::TOOL, id()).await?;
         let tasks = take_tasks(&mut answer.value()?);
-        let Some(task) = tasks.first() else { return Err(unknown(&self.task_id)) };
+        let Some(task) = tasks.first() else { return Err(unknown(task_id)) };
         if !self.history {
             return self.format.print(&answer, |_| for_people(task));
         }

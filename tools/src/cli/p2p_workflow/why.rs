@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 use serde_json::Value;
 
-use super::{Failure, Format};
+use super::{Failure, Format, OneTask};
 use crate::cli::render::Card;
 use crate::client::{Arguments, Client};
 
@@ -34,28 +34,15 @@ the task at once; each peer after it waits one turn more. Every time that the ta
 queue, the turns begin one place further down.")]
 pub(crate) struct Why {
     #[command(flatten)]
-    task: Task,
+    task: OneTask,
 
     #[command(flatten)]
     format: Format,
 }
 
-/// The other commands take the flag, so it works here too.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Task {
-    /// The task
-    #[arg(value_name = "TASK")]
-    task: Option<String>,
-
-    /// The task, as the other commands name it
-    #[arg(long, value_name = "ID")]
-    task_id: Option<String>,
-}
-
 impl Why {
     pub(super) async fn run(self, client: &mut Client) -> Result<String, Failure> {
-        let arguments = Arguments::new().with("task_id", self.task.task.or(self.task.task_id));
+        let arguments = Arguments::new().with("task_id", self.task.id());
         let answer = client.request(METHOD, arguments).await?;
         self.format.print(&answer, for_people)
     }
@@ -99,7 +86,7 @@ fn turns(answer: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::testing::{is_wrong_usage, run};
+    use super::super::testing::run;
     use super::*;
     use crate::client::fake;
 
@@ -116,16 +103,5 @@ mod tests {
              Combined hash: ff\n  Turns:\n    you: distance 110, at once\n    \
              me, this machine: distance 120, after 10 s\n    and 1 more\n"
         );
-    }
-
-    /// Whoever came from `show --task-id` was told that there is no such flag.
-    #[tokio::test]
-    async fn the_task_is_named_with_or_without_the_flag_and_once() {
-        for named in [&["why", "a"][..], &["why", "--task-id", "a"]] {
-            let script = vec![fake::request(METHOD, json!({"task_id": "a"}), json!({}))];
-            assert!(run(named, script).await.is_ok(), "{named:?}");
-        }
-        assert!(is_wrong_usage(&["why"]));
-        assert!(is_wrong_usage(&["why", "a", "--task-id", "b"]));
     }
 }

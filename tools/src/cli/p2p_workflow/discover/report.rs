@@ -149,7 +149,12 @@ impl Report {
                 false => done(&format!("{}: {counts}", file.shown)),
             };
         }
-        text + &done(&self.summary())
+        text += &done(&self.summary());
+        if !self.files.is_empty() && !self.has_tasks() && self.problems.is_empty() {
+            text += "A job takes part once its tags, or its workflow's, say `p2p-eligible` or \
+                     `p2p-only`:\nset P2P_TAGS in its `env`.\n";
+        }
+        text
     }
 
     fn summary(&self) -> String {
