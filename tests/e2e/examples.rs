@@ -1,11 +1,13 @@
 //! `examples/`: each kind of work is done by an agent that follows the prompt, and by a command.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::checkout;
 use crate::harness::{Home, Process, Run};
 
 fn example(file: &str) -> PathBuf {
@@ -105,6 +107,31 @@ fn data_is_processed_in_parts() {
             json!({"fish": 6, "one": 1, "two": 1, "red": 1, "blue": 1, "old": 1, "new": 1});
         assert_eq!(result(&home, "word-count/total"), expected);
     }
+}
+
+/// GitHub runs the job that hands in; the swarm runs the others, and only those.
+#[test]
+fn a_workflow_that_submits_itself_is_run_by_the_swarm() {
+    let home = Home::new();
+    let workflow = fs::read_to_string(example("p2p-workflow.yml")).expect("the example");
+    checkout::repository(&home, "app", &[("p2p-workflow.yml", &workflow)]);
+    let run = |arguments: &[&str]| {
+        let mut command = home.command();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let run = Run::of(&command.arg("p2p-workflow").args(arguments).output().expect("it runs"));
+        assert_eq!(run.code, 0, "{run:?}");
+        serde_json::from_str::<Value>(&run.stdout).expect("JSON on stdout")
+    };
+    // As on the runner, whose checkout is at a commit and on no branch.
+    checkout::git(&home.path().join("app"), &["worktree", "add", "-q", "--detach", "../runner"]);
+    let found = run(&["discover", "runner", "--json"]);
+    let jobs = found["tasks"].as_array().expect("tasks").iter().map(|task| &task["payload"]["job"]);
+    assert_eq!(jobs.collect::<Vec<_>>(), ["count", "count", "report"]);
+    let tally = run(&["work", "--run-jobs", "app", "--drain", "--json"]);
+    assert_eq!((&tally["completed"], &tally["failed"]), (&json!(3), &json!(0)), "{tally}");
+    let report = found["tasks"][2]["task_id"].as_str().expect("an id");
+    let result = result(&home, report);
+    assert_eq!(result["summary"], "1 of YAML, 0 of Markdown\n", "{result}");
 }
 
 /// A task could otherwise have the scraper fetch from inside the operator's network.

@@ -6,6 +6,7 @@ mod clients_document;
 mod commands;
 mod discover;
 mod discover_corpus;
+mod documented;
 mod errors;
 mod examples;
 mod graph;

@@ -1,25 +1,9 @@
-//! The README, taken at its word: what it shows runs, what it lists is there.
-
-use std::fs;
-use std::path::Path;
-use std::process::Stdio;
+//! The README, taken at its word: what it lists is there. What it shows is run by `documented`.
 
 use p2p_workflow_scheduler::scheduler::{Rejection, limits};
 
-use crate::harness::{Home, Process, Server};
-use crate::raw_http::{Http, initialize};
-
-fn repository(file: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
-    fs::read_to_string(root.join(file)).expect(file)
-}
-
-/// The lines of the README's shell blocks.
-fn shell_lines() -> Vec<String> {
-    let readme = repository("README.md");
-    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    blocks.flat_map(str::lines).map(str::to_owned).collect()
-}
+use crate::documented::text as repository;
+use crate::harness::Home;
 
 /// What stands in backquotes in the first column of the README's tables.
 fn first_cells() -> Vec<String> {
@@ -29,73 +13,6 @@ fn first_cells() -> Vec<String> {
         .flat_map(|cell| cell.split('`').filter(|part| !part.trim_matches([',', ' ']).is_empty()))
         .map(str::to_owned)
         .collect()
-}
-
-/// Splits a line as a shell does that meets only plain words and quotes.
-fn words(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quote = None;
-    for c in line.chars() {
-        match (quote, c) {
-            (None, ' ') => words.push(String::new()),
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(open), _) if c == open => quote = None,
-            _ => words.last_mut().expect("never empty").push(c),
-        }
-    }
-    words
-}
-
-#[test]
-fn every_line_that_it_shows_runs() {
-    let home = Home::new();
-    let (mut shown, mut running) = (0, Vec::new());
-    for line in shell_lines() {
-        let words = words(&line);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let arguments = match words.as_slice() {
-            ["ipfs-accelerate", "mcp", "start", flags @ ..] => {
-                serves_http(&home, flags);
-                shown += 1;
-                continue;
-            }
-            ["ipfs-accelerate", arguments @ .., "&"] => {
-                let mut command = home.command();
-                command.args(arguments).stderr(Stdio::null());
-                running.push(Process::spawn(command));
-                shown += 1;
-                continue;
-            }
-            ["ipfs-accelerate", arguments @ ..] | ["cargo", "run", "--", arguments @ ..] => {
-                arguments
-            }
-            ["cargo", "test"] => continue, // this very run; CI runs the same command
-            _ => panic!("no test knows how to run {line:?}"),
-        };
-        let run = home.run(arguments);
-        assert_eq!(run.code, 0, "{line}\n{run:?}");
-        shown += 1;
-    }
-    assert!(shown >= 7, "the README lost its examples");
-    assert!(repository(".ci/run").contains("\ncargo test"), "CI runs the README's test command");
-}
-
-/// Starts a server as it is shown, but on a free port, and asks whether it is there.
-fn serves_http(home: &Home, flags: &[&str]) {
-    let mut command = home.command();
-    command
-        .args(["mcp", "start"])
-        .args(flags.iter().map(|flag| if *flag == "9000" { "0" } else { flag }));
-    if !flags.contains(&"--port") {
-        command.args(["--port", "0"]);
-    }
-    command.stderr(Stdio::piped());
-    let mut server = Server::spawn(command);
-    let http = Http::of(&mut server.process);
-    assert_eq!(http.ask("GET /healthz", &[], "").status, 200);
-    assert_eq!(http.post(&[], &initialize()).status, 200);
-    server.terminate();
-    assert_eq!(server.process.exit_code(), 0, "{flags:?}");
 }
 
 #[test]
