@@ -72,9 +72,14 @@ impl Watch {
             .map_err(|error| Failure::Failed(format!("signals cannot be watched: {error}")))?;
         let mut client = Client::attach_introduced(way.link(new_worker())).await?;
         let watching = async {
+            let mut is_first = true;
             loop {
                 self.look(&mut client).await?;
                 self.follow_schedules(&mut client, Moment::now()).await?;
+                // Else it would look as if it hung, where nothing is new.
+                if std::mem::take(&mut is_first) {
+                    say(&format!("Watching: {} so far. Ctrl-C ends it.\n", self.counts));
+                }
                 tokio::time::sleep(INTERVAL).await;
             }
         };
