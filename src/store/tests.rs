@@ -795,7 +795,7 @@ fn a_backup_is_a_store_of_its_own_that_only_its_owner_may_read() {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
     let refused = reader.backup(&file).unwrap_err().to_string();
-    assert!(refused.contains("exists"), "{refused}");
+    assert!(refused.contains("Choose another name"), "{refused}");
     let missing = reader.backup(&other.path().join("missing/file")).unwrap_err().to_string();
     assert!(missing.contains("missing/file"), "{missing}");
 

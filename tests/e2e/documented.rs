@@ -193,8 +193,6 @@ fn the_guides_show_no_command_that_is_not_run() {
             let is_run = ["sh", "sh other-machine", "yaml"].contains(&kind);
             assert!(is_run || !lines.contains("ipfs-accelerate"), "{file}: {lines}");
         }
-        for (at, _) in document.match_indices("`ipfs-accelerate ") {
-            panic!("{file}: {}", &document[at..document.len().min(at + 60)]);
-        }
+        assert!(!document.contains("`ipfs-accelerate "), "{file} has one in a sentence");
     }
 }

@@ -55,7 +55,7 @@ Examples:
   ipfs-accelerate p2p-workflow status        what is in the queue
   ipfs-accelerate p2p-workflow submit --help
 
-Exit codes: 0 done, 1 rejected by the scheduler, 2 wrong usage, 3 the node or a file failed.")]
+Exit codes: 0 done, 1 rejected, 2 wrong usage, 3 the node, its store or a file failed.")]
 pub struct Cli {
     #[command(flatten)]
     options: GlobalOptions,

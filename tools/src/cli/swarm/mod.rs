@@ -78,13 +78,14 @@ impl SwarmCommand {
                 // Alone on its line, to be copied or piped.
                 format!("{}\n", answer["line"].as_str().unwrap_or_default())
             }
-            "leave" => Card::new("Left the swarm").into_text(),
+            "leave" => Card::new("Left the swarm").into_text() + LEFT,
             _ => peers::shown(answer, node),
         })
     }
 }
 
 const INVITE: &str = "`swarm invite` prints the line that lets another machine join.\n";
+const LEFT: &str = "The tasks that are here stay here, and go their own way from now on.\n";
 const SECRET: &str = "The line holds the swarm's key: show it only to whom it is for.\n";
 
 /// What is to be done for the machine to stay in its swarm.
