@@ -131,6 +131,41 @@ pub async fn find(options: &Options) -> Option<LocalStream> {
     local::connect(&options.folder).await.ok()
 }
 
+/// A folder's node, as it is before it is asked to stop.
+#[derive(Debug)]
+pub struct Leaving {
+    folder: PathBuf,
+    holder: Option<String>,
+}
+
+impl Leaving {
+    /// Looks who is the node now.
+    #[must_use]
+    pub fn of(folder: PathBuf) -> Self {
+        let holder = NodeLock::holder(&folder);
+        Leaving { folder, holder }
+    }
+
+    /// Waits until that node has closed its store and given the folder back: until then, what is
+    /// put there is overwritten. Whether it did within reasonable time.
+    pub async fn is_gone(&self) -> bool {
+        let started = Instant::now();
+        while NodeLock::is_held(&self.folder) && !self.was_replaced() {
+            if started.elapsed() > PATIENCE {
+                return false;
+            }
+            tokio::time::sleep(BETWEEN_TRIES).await;
+        }
+        true
+    }
+
+    /// The holder writes its process id while it has the lock.
+    fn was_replaced(&self) -> bool {
+        let holder = NodeLock::holder(&self.folder);
+        holder != self.holder && !NodeLock::was_stopped(&self.folder)
+    }
+}
+
 /// Whether the folder's last node was stopped by a person, who does not want another in its place.
 #[must_use]
 pub fn was_stopped(options: &Options) -> bool {

@@ -47,6 +47,13 @@ impl NodeLock {
         Ok(Some(lock))
     }
 
+    /// Whether somebody has it.
+    pub(super) fn is_held(folder: &Path) -> bool {
+        let file = OpenOptions::new().read(true).write(true).open(folder.join(LOCK_FILE));
+        // Had for a moment where it was free: whoever wants it meanwhile tries again.
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     fn write(&mut self, text: &str) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;

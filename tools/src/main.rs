@@ -148,10 +148,7 @@ async fn listen(
 }
 
 fn node_options(options: &GlobalOptions) -> Result<node::Options, ConnectError> {
-    let folder = match &options.data_dir {
-        Some(folder) => folder.clone(),
-        None => node::default_folder().map_err(cannot_open)?,
-    };
+    let folder = options.folder().map_err(cannot_open)?;
     let durability = match options.durability {
         Durability::Full => node::Durability::Full,
         Durability::Relaxed => node::Durability::Relaxed,

@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use anstream::AutoStream;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use p2p_workflow_scheduler::node::{AttachError, Leaving, default_folder};
 use tracing_subscriber::EnvFilter;
 
 use self::backup::Backup;
@@ -101,6 +102,19 @@ pub struct GlobalOptions {
     /// Log more to stderr: -v what happens, -vv details (RUST_LOG refines it)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl GlobalOptions {
+    /// The data directory.
+    ///
+    /// # Errors
+    /// None was named, and the platform names none.
+    pub fn folder(&self) -> Result<PathBuf, AttachError> {
+        match &self.data_dir {
+            Some(folder) => Ok(folder.clone()),
+            None => default_folder(),
+        }
+    }
 }
 
 /// What an answer waits for.
@@ -263,11 +277,18 @@ async fn execute<S: Duplex + 'static>(
             serve(options, None).await?;
             Ok(String::new())
         }
-        Command::Node(NodeCommand::Stop) => match connect(options, Attach::Running).await {
-            Ok(Connection { stream, .. }) => node::stop(&mut Client::attach(stream).await?).await,
-            Err(ConnectError::NotRunning) => Ok(node::not_running()),
-            Err(error) => Err(error.into()),
-        },
+        Command::Node(NodeCommand::Stop) => {
+            let folder =
+                options.folder().map_err(|error| ConnectError::CannotOpen(error.into()))?;
+            let leaving = Leaving::of(folder);
+            match connect(options, Attach::Running).await {
+                Ok(Connection { stream, .. }) => {
+                    node::stop(Client::attach(stream).await?, &leaving).await
+                }
+                Err(ConnectError::NotRunning) => Ok(node::not_running()),
+                Err(error) => Err(error.into()),
+            }
+        }
         Command::Completions(completions) => Ok(completions.run()),
         Command::Man(man) => man.run(),
     }

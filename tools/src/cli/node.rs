@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Subcommand;
+use p2p_workflow_scheduler::node::Leaving;
 
 use super::Failure;
 use super::render::Card;
@@ -60,8 +61,15 @@ pub async fn standing(client: &mut Client, folder: &Path) -> Result<String, Call
     Ok(text)
 }
 
-pub(super) async fn stop(client: &mut Client) -> Result<String, Failure> {
+/// Returns once the node is gone, so that its store can be put back or taken away.
+pub(super) async fn stop(mut client: Client, leaving: &Leaving) -> Result<String, Failure> {
     let answer = client.request(STOP, Arguments::new()).await?;
+    drop(client);
+    if !leaving.is_gone().await {
+        let why = "the node was asked to stop, and has not ended yet. Leave its files alone until \
+                   it has.";
+        return Err(Failure::Failed(why.into()));
+    }
     Ok(Card::new("Node stopped").fields(&answer.value()?, &[]).into_text())
 }
 
