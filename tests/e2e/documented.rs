@@ -202,3 +202,32 @@ fn the_guides_show_no_command_that_is_not_run() {
         assert!(!document.contains("`ipfs-accelerate "), "{file} has one in a sentence");
     }
 }
+
+#[test]
+fn every_link_to_a_file_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+    let mut pages = vec![root.join("README.md"), root.join("examples/README.md")];
+    let docs = fs::read_dir(root.join("docs")).expect("a folder");
+    pages.extend(docs.map(|entry| entry.expect("a file").path()));
+    let mut links = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|it| it == "md")) {
+        let text = fs::read_to_string(page).expect("a page");
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let folder = page.parent().expect("a folder");
+            let file = if file.is_empty() { page.clone() } else { folder.join(file) };
+            assert!(file.exists(), "{}: {target}", page.display());
+            if !heading.is_empty() {
+                let there = fs::read_to_string(&file).expect("a page");
+                let mut headings = there.lines().filter(|line| line.starts_with('#'));
+                let is_it = |line: &str| {
+                    line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-") == heading
+                };
+                assert!(headings.any(is_it), "{}: {target}", page.display());
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 30, "{links}");
+}

@@ -209,4 +209,14 @@ mod tests {
         }
         assert!(!is_wrong_usage(&["reprioritize", "a", "--priority", "9"]));
     }
+
+    /// `work` and `watch` say it short.
+    #[test]
+    fn a_workflow_is_named_by_either_flag() {
+        for flag in ["--workflow", "--workflow-id"] {
+            assert!(!is_wrong_usage(&["list", flag, "a"]), "{flag}");
+            assert!(!is_wrong_usage(&["work", flag, "a", "--", "true"]), "{flag}");
+            assert!(!is_wrong_usage(&["watch", flag, "a"]), "{flag}");
+        }
+    }
 }
