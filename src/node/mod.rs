@@ -39,7 +39,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use attach::{AttachError, Attached, Options, attach, default_folder, find, was_stopped};
+pub use attach::{AttachError, Attached, Options, attach, attach_again, default_folder, find};
 pub use calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
 pub use local::{LocalStream, read_or_make_private, read_private, terminated};
 pub use pairing::{Admit, PairingError};
