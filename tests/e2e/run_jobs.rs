@@ -317,6 +317,21 @@ fn a_step_that_takes_too_long_is_ended_with_all_that_it_started() {
     gone(&sleeper);
 }
 
+/// A step started a server for those behind it, and the job never ended: it waited for the server to
+/// close what it prints to.
+#[test]
+fn a_job_ends_though_a_step_left_something_running_and_ends_that_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let sleeper = folder.path().join("sleeper");
+    let (_home, task) = run_steps(&format!(
+        "      - run: |\n          sleep 1000 & echo $! > {0}\n          echo started\n      - run: kill -0 $(cat {0})\n",
+        sleeper.display()
+    ));
+    assert_eq!(task["state"], "completed", "{task}");
+    assert!(log_of(&task["result"]).contains("\nstarted\n"));
+    gone(&sleeper);
+}
+
 /// Waits until the process is gone whose id a step wrote.
 fn gone(file: &Path) {
     let text = fs::read_to_string(file).expect("the step wrote it");
