@@ -332,6 +332,30 @@ fn a_job_ends_though_a_step_left_something_running_and_ends_that_too() {
     gone(&sleeper);
 }
 
+/// What an expression came to was quoted in the refusal, which all peers hold.
+#[test]
+fn no_secret_stands_in_why_a_job_was_refused() {
+    for place in [
+        "timeout-minutes: '${{ secrets.TOKEN }}'",
+        "env: {X: '${{ format(secrets.TOKEN) }}'}",
+        "runs-on: 'windows-${{ secrets.TOKEN }}'",
+    ] {
+        let text =
+            format!("# P2P: p2p-only\njobs:\n  it:\n    {place}\n    steps: [run: 'true']\n");
+        let (home, _) = discovered(&text);
+        let mut command = work(&home, &["--once", "--secret", "TOKEN"]);
+        let run = Run::of(&command.env("TOKEN", "hun{ter\"2").output().unwrap());
+        assert!(run.stderr.contains("***") && !run.stderr.contains("hun"), "{run:?}");
+    }
+}
+
+/// A summary of more than 64 KiB was lost altogether.
+#[test]
+fn a_long_summary_is_cut() {
+    let (_home, task) = run_steps("      - run: printf '%070000d' 1 >> $GITHUB_STEP_SUMMARY\n");
+    assert_eq!(task["result"]["summary"].as_str().map(str::len), Some(64 * 1024), "{task}");
+}
+
 /// Waits until the process is gone whose id a step wrote.
 fn gone(file: &Path) {
     let text = fs::read_to_string(file).expect("the step wrote it");

@@ -38,3 +38,13 @@ pub(crate) enum Refusal {
     #[error("{0}")]
     Never(String),
 }
+
+impl Refusal {
+    /// Without secrets.
+    fn masked(self, mask: &log::Mask) -> Self {
+        match self {
+            Refusal::NotHere(why) => Refusal::NotHere(mask.text(&why)),
+            Refusal::Never(why) => Refusal::Never(mask.text(&why)),
+        }
+    }
+}

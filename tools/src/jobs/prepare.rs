@@ -14,6 +14,7 @@ use super::checkout::{Origin, Repository};
 use super::context::{About, is_for_another_os};
 use super::expression::{Expression, Scope, Status, is_true, text};
 use super::job::Job;
+use super::log::Mask;
 use super::run::Verdict;
 use crate::workflows::yaml;
 
@@ -34,6 +35,13 @@ pub(crate) struct Settings {
     pub(crate) let_through: Vec<String>,
     /// What numbers the task's runs.
     pub(crate) fence: String,
+}
+
+impl Settings {
+    /// What nobody shall read.
+    pub(super) fn mask(&self) -> Mask {
+        Mask::of(self.secrets.iter().map(|(_, value)| &**value))
+    }
 }
 
 /// The task, as far as it is looked at.

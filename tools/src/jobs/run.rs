@@ -36,6 +36,11 @@ pub(crate) struct Verdict {
 /// # Errors
 /// It was not begun.
 pub(crate) async fn run(settings: &Settings, task: &str) -> Result<Verdict, Refusal> {
+    // A refusal may quote what an expression came to, and goes to all peers.
+    begin(settings, task).await.map_err(|refusal| refusal.masked(&settings.mask()))
+}
+
+async fn begin(settings: &Settings, task: &str) -> Result<Verdict, Refusal> {
     let mut prepared = Prepared::of(settings, task)?;
     if !prepared.is_wanted()? {
         return Ok(prepared.skipped());
@@ -77,8 +82,7 @@ impl Prepared<'_> {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
         let id: String = self.task.task_id.chars().map(plain).take(120).collect();
         let path = self.settings.logs.join(format!("{id}-{}.log", self.settings.fence));
-        let secrets = self.settings.secrets.iter().map(|(_, value)| &**value);
-        let log = Log::create(&path, secrets)?;
+        let log = Log::create(&path, self.settings.mask())?;
         let Payload { commit, path: file, job, matrix, .. } = &self.task.payload;
         log.say(&format!("task     {}, attempt {}", self.task.task_id, self.task.attempt));
         log.say(&format!("job      {job} of {file}"));
@@ -327,8 +331,8 @@ impl<'p, 'a> Run<'p, 'a> {
             result["outcome"] = outcome.into();
         }
         let summary = self.log.mask(&self.summary);
-        if !summary.is_empty() && summary.len() <= MAX_SUMMARY_BYTES {
-            result["summary"] = summary.into();
+        if !summary.is_empty() {
+            result["summary"] = summary[..summary.floor_char_boundary(MAX_SUMMARY_BYTES)].into();
         }
         let error = error.map(|error| format!("{error}\nlog: {}", log_path.display()));
         if result.to_string().len() > MAX_PAYLOAD_BYTES {
