@@ -332,6 +332,32 @@ fn a_job_ends_though_a_step_left_something_running_and_ends_that_too() {
     gone(&sleeper);
 }
 
+/// `!failure()` was false behind a job that was skipped, and `failure()` true.
+#[test]
+fn a_job_that_was_skipped_is_no_failure_to_those_that_need_it() {
+    let (home, found) = discovered(
+        r#"# P2P: p2p-only
+jobs:
+  skipped: {if: false, steps: [run: exit 1]}
+  plain: {needs: skipped, steps: [run: exit 1]}
+  on_failure: {needs: skipped, if: failure(), steps: [run: exit 1]}
+  unless_failure: {needs: skipped, if: "!failure() && !cancelled()", steps: [run: "true"]}
+  always: {needs: skipped, if: "always() && needs.skipped.result == 'skipped'", steps: [run: "true"]}
+"#,
+    );
+    let run = drain(&home, &[]);
+    assert_eq!(run.code, 0, "{run:?}");
+    for (job, conclusion) in [
+        ("skipped", "skipped"),
+        ("plain", "skipped"),
+        ("on_failure", "skipped"),
+        ("unless_failure", "success"),
+        ("always", "success"),
+    ] {
+        assert_eq!(result_of(&home, &found, job)["conclusion"], conclusion, "{job}");
+    }
+}
+
 /// What an expression came to was quoted in the refusal, which all peers hold.
 #[test]
 fn no_secret_stands_in_why_a_job_was_refused() {

@@ -125,8 +125,14 @@ impl<'a> Prepared<'a> {
     /// How the jobs went that this one needs.
     fn status_of_needs(&self) -> Status {
         let needs = self.contexts["needs"].as_object();
-        let mut results = needs.into_iter().flatten().map(|(_, need)| need["result"] == "success");
-        if results.all(|is_success| is_success) { Status::Success } else { Status::Failure }
+        let results = || needs.into_iter().flatten().map(|(_, need)| &need["result"]);
+        if results().all(|result| result == "success") {
+            Status::Success
+        } else if results().any(|result| result == "failure") {
+            Status::Failure
+        } else {
+            Status::Skipped
+        }
     }
 
     fn check_machine(&self) -> Result<(), Refusal> {
