@@ -358,6 +358,36 @@ jobs:
     }
 }
 
+/// A peer that submitted a job's genuine payload without its dependencies had it run as if they had
+/// succeeded: a deployment without its tests.
+#[test]
+fn a_task_that_does_not_wait_for_what_its_job_needs_is_refused() {
+    let (home, found) = discovered(
+        "# P2P: p2p-only\njobs:\n  test: {steps: [run: 'true']}\n  deploy: {needs: test, steps: [run: 'true']}\n",
+    );
+    let deploy = task_of(&found, "deploy");
+    let tasks = found["tasks"].as_array().unwrap();
+    let genuine = tasks.iter().find(|task| task["task_id"] == *deploy).unwrap();
+    let (workflow, payload) =
+        (genuine["workflow_id"].as_str().unwrap(), genuine["payload"].to_string());
+    for (id, waits_for) in [("hasty", &[][..]), ("elsewhere", &["--depends-on", "done"][..])] {
+        let flags = ["submit", "--task-id", id, "--workflow-id", workflow, "--name", "x"];
+        let more = ["--tags", "p2p-only", "--payload", &payload];
+        home.json(&[&flags[..], &more[..], waits_for].concat());
+    }
+    let flags = ["--task-id", "done", "--workflow-id", "w", "--name", "x", "--tags", "p2p-only"];
+    home.json(&[&["submit"], &flags[..]].concat());
+    home.json(&["next", "--workflow-id", "w"]);
+    home.json(&["complete", "--task-id", "done", "--result", r#"{"job": "test"}"#]);
+    drain(&home, &[]);
+    for id in ["hasty", "elsewhere"] {
+        let task = show(&home, id);
+        let error = task["error"].as_str().unwrap_or_else(|| panic!("{task}"));
+        assert!(task["state"] == "failed" && error.contains("its job needs \"test\""), "{task}");
+    }
+    assert_eq!(result_of(&home, &found, "deploy")["conclusion"], "success");
+}
+
 /// What an expression came to was quoted in the refusal, which all peers hold.
 #[test]
 fn no_secret_stands_in_why_a_job_was_refused() {
