@@ -332,6 +332,43 @@ fn a_job_ends_though_a_step_left_something_running_and_ends_that_too() {
     gone(&sleeper);
 }
 
+/// A checkout that was moved away cost all of its jobs all of their attempts.
+#[test]
+fn a_checkout_that_is_gone_costs_no_attempt() {
+    let home = Home::new();
+    let steps = format!("      - run: mv {0}/app {0}/moved\n", home.path().display());
+    let two =
+        one_job(&steps).replace("    steps", "    strategy: {matrix: {n: [1, 2]}}\n    steps");
+    repository(&home, "app", &[("ci.yml", &two)]);
+    let found = discover(&home);
+    let mut worker = work(&home, &[]);
+    worker.stdout(Stdio::null()).stderr(Stdio::null());
+    let _worker = Process::spawn(worker);
+    let ids = [0, 1].map(|n| found["tasks"][n]["task_id"].as_str().unwrap());
+    let released = "that a job is left for lack of its checkout";
+    eventually(released, || {
+        let shown = ids.map(|id| home.json(&["show", "--task-id", id, "--history"]).to_string());
+        shown.iter().any(|text| text.contains("released")).then_some(())
+    });
+    let left = ids.map(|id| show(&home, id));
+    let left = left.iter().find(|task| task["state"] != "completed").unwrap();
+    assert_eq!((&left["attempt"], &left["error"]), (&json!(1), &Value::Null), "{left}");
+}
+
+/// A user's own settings of git had no working tree made: none of the jobs ran on that machine.
+#[test]
+fn working_trees_are_made_whatever_the_user_s_configuration_says_of_clones() {
+    let (home, found) = discovered(&one_job("      - run: git remote get-url origin\n"));
+    let settings = home.path().join("gitconfig");
+    fs::write(&settings, "[clone]\ndefaultRemoteName = up\n[protocol \"file\"]\nallow = never\n")
+        .unwrap();
+    let mut command = work(&home, &["--once"]);
+    let run = Run::of(&command.env("GIT_CONFIG_GLOBAL", settings).output().unwrap());
+    assert_eq!(run.code, 0, "{run:?}");
+    let log = log_of(&result_of(&home, &found, "it"));
+    assert!(log.contains("\ngit@example.org:owner/app.git\n"), "{log}");
+}
+
 /// `!failure()` was false behind a job that was skipped, and `failure()` true.
 #[test]
 fn a_job_that_was_skipped_is_no_failure_to_those_that_need_it() {

@@ -64,7 +64,7 @@ pub(super) struct Workplace {
 impl JobFlags {
     /// The checkouts, each once.
     pub(super) fn repositories(&self) -> Result<Vec<Repository>, Failure> {
-        open_all(&self.run_jobs)
+        open_all(&self.run_jobs).map_err(Failure::Usage)
     }
 
     /// Checks that the environment has what it is asked for.
@@ -115,8 +115,11 @@ impl Workplace {
         }
         remove_old_logs(&data.join("logs"));
         let folder = tempfile::Builder::new().prefix("worker-").tempdir_in(&jobs)?;
-        let lock = File::create(folder.path().join(LOCK))?;
+        // Locked before it has its name: another worker that begins would take it for left.
+        let unnamed = folder.path().join("lock.new");
+        let lock = File::create(&unnamed)?;
         lock.lock()?;
+        fs::rename(unnamed, folder.path().join(LOCK))?;
         Ok(Workplace { folder, _lock: lock })
     }
 }
@@ -164,7 +167,9 @@ impl RunJob {
         let mut requests =
             p2p_workflow_scheduler::node::process::Requests::watch().map_err(failed)?;
         let settings = Settings {
-            repositories: open_all(&self.repository)?,
+            // The worker had them: one that is gone since costs the task no attempt.
+            repositories: open_all(&self.repository)
+                .map_err(|why| Failure::Job { code: NOT_HERE, why })?,
             logs: self.shared.logs.unwrap_or_else(|| self.work.clone()),
             work: self.work,
             secrets: variables(&self.shared.secret)?,
@@ -176,7 +181,9 @@ impl RunJob {
         // Dropped when it is to end: its steps end with it, and its working tree goes.
         let verdict = tokio::select! {
             verdict = Box::pin(jobs::run(&settings, &task)) => verdict,
-            _ = requests.next() => return Err(Failure::Failed("it was ended".into())),
+            _ = requests.next() => {
+                return Err(Failure::Job { code: NOT_HERE, why: "it was ended".into() });
+            }
         };
         match verdict {
             Ok(Verdict { result, error: None }) => Ok(format!("{result}\n")),
@@ -187,18 +194,18 @@ impl RunJob {
     }
 }
 
-fn open_all(folders: &[PathBuf]) -> Result<Vec<Repository>, Failure> {
+fn open_all(folders: &[PathBuf]) -> Result<Vec<Repository>, String> {
     let mut repositories: Vec<Repository> = Vec::new();
     for folder in folders {
-        let repository = Repository::open(folder)
-            .map_err(|why| Failure::Usage(format!("{}: {why}", folder.display())))?;
+        let repository =
+            Repository::open(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
         match repositories.iter().find(|known| known.root == repository.root) {
             Some(known) if known.folder != repository.folder => {
-                return Err(Failure::Usage(format!(
+                return Err(format!(
                     "{} and {} are checkouts of one repository: name one of them",
                     known.folder.display(),
                     repository.folder.display()
-                )));
+                ));
             }
             Some(_) => {}
             None => repositories.push(repository),
@@ -214,4 +221,27 @@ fn variables(names: &[String]) -> Result<Vec<(String, String)>, Failure> {
         Err(error) => Err(Failure::Usage(format!("{name}: {error}"))),
     };
     names.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of two workers that began at once, one took the other's folder for left, and removed it: none
+    /// of its jobs could begin.
+    #[test]
+    fn workers_that_begin_at_once_leave_each_other_s_folders_alone() {
+        let data = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let place = Workplace::open(data.path()).unwrap();
+                        assert!(place.folder.path().join(LOCK).exists());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(data.path().join("jobs")).unwrap().count(), 0);
+    }
 }
