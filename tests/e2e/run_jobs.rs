@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::{Value, json};
 
 use crate::checkout::{commit, git, repository};
@@ -447,6 +447,45 @@ fn no_secret_stands_in_why_a_job_was_refused() {
 fn a_long_summary_is_cut() {
     let (_home, task) = run_steps("      - run: printf '%070000d' 1 >> $GITHUB_STEP_SUMMARY\n");
     assert_eq!(task["result"]["summary"].as_str().map(str::len), Some(64 * 1024), "{task}");
+}
+
+/// The job's process went at once and killed its step, which then left behind what it has to remove.
+#[test]
+fn a_step_that_is_asked_to_end_may_tidy_up_and_no_other_is_begun() {
+    let home = Home::new();
+    let [begun, tidied, next] = ["begun", "tidied", "next"].map(|name| home.path().join(name));
+    let steps = format!(
+        "      - run: |\n          trap 'sleep 0.5; touch {}; exit 1' TERM\n          touch {}\n          sleep 1000\n      - {{if: always(), run: touch {}}}\n",
+        tidied.display(),
+        begun.display(),
+        next.display()
+    );
+    repository(&home, "app", &[("ci.yml", &one_job(&steps))]);
+    let found = discover(&home);
+    let mut command = work(&home, &[]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut worker = Process::spawn(command);
+    eventually("that the step runs", || begun.exists().then_some(()));
+    worker.signal(Signal::TERM);
+    worker.exit_code();
+    assert!(tidied.exists() && !next.exists());
+    let task = show(&home, &task_of(&found, "it"));
+    assert_eq!((&task["state"], &task["attempt"]), (&json!("pending"), &json!(1)), "{task}");
+    assert_eq!(fs::read_dir(home.data().join("jobs")).unwrap().count(), 0);
+}
+
+/// Behind a job that took too long its clean-up was begun and ended in the same moment.
+#[test]
+fn the_steps_that_tidy_up_behind_a_job_that_took_too_long_have_time() {
+    let steps = "      - {run: sleep 1000, continue-on-error: true}\n      - run: exit 1\n      - {if: always(), run: sleep 0.2; echo tidied}\n";
+    let text = one_job(steps).replace("    steps", "    timeout-minutes: 0.01\n    steps");
+    let (home, found) = discovered(&text);
+    Run::of(&work(&home, &["--once"]).output().expect("it starts"));
+    let task = show(&home, &task_of(&found, "it"));
+    let error = task["error"].as_str().unwrap_or_else(|| panic!("{task}"));
+    assert!(error.starts_with("step 1 of 3") && error.contains("took too long"), "{error}");
+    let log = fs::read_to_string(error.rsplit_once("log: ").unwrap().1).unwrap();
+    assert!(log.contains("\ntidied\n== success"), "{log}");
 }
 
 /// Waits until the process is gone whose id a step wrote.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use p2p_workflow_scheduler::scheduler::limits::MAX_PAYLOAD_BYTES;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Refusal;
 use super::commands::Files;
@@ -20,6 +21,8 @@ use super::steps::{Ended, Script, folder, inherited};
 
 /// How long a job or a step may take that says nothing of it: GitHub's own.
 const DEFAULT_MINUTES: f64 = 360.0;
+/// How long the steps may take that tidy up behind a job that took too long: GitHub's own, too.
+const TO_TIDY_UP: Duration = Duration::from_secs(300);
 /// Bytes of a summary in the result.
 const MAX_SUMMARY_BYTES: usize = 64 * 1024;
 
@@ -31,25 +34,33 @@ pub(crate) struct Verdict {
     pub(crate) error: Option<String>,
 }
 
-/// Runs the job that a task names.
+/// Runs the job that a task names. Once `stop` is cancelled no more of its steps are begun.
 ///
 /// # Errors
 /// It was not begun.
-pub(crate) async fn run(settings: &Settings, task: &str) -> Result<Verdict, Refusal> {
+pub(crate) async fn run(
+    settings: &Settings,
+    task: &str,
+    stop: &CancellationToken,
+) -> Result<Verdict, Refusal> {
     // A refusal may quote what an expression came to, and goes to all peers.
-    begin(settings, task).await.map_err(|refusal| refusal.masked(&settings.mask()))
+    begin(settings, task, stop).await.map_err(|refusal| refusal.masked(&settings.mask()))
 }
 
-async fn begin(settings: &Settings, task: &str) -> Result<Verdict, Refusal> {
+async fn begin(
+    settings: &Settings,
+    task: &str,
+    stop: &CancellationToken,
+) -> Result<Verdict, Refusal> {
     let mut prepared = Prepared::of(settings, task)?;
     if !prepared.is_wanted()? {
         return Ok(prepared.skipped());
     }
-    prepared.run().await
+    prepared.run(stop).await
 }
 
 impl Prepared<'_> {
-    async fn run(&mut self) -> Result<Verdict, Refusal> {
+    async fn run(&mut self, stop: &CancellationToken) -> Result<Verdict, Refusal> {
         let unable = |what: &str, why: String| Refusal::NotHere(format!("{what}: {why}"));
         let folder = tempfile::Builder::new()
             .prefix("job-")
@@ -67,6 +78,9 @@ impl Prepared<'_> {
         let mut run = Run::begin(self, workspace, temp, log)?;
         let started_at = Instant::now();
         for index in 0..run.prepared.job.steps.len() {
+            if stop.is_cancelled() {
+                break;
+            }
             run.step(index).await;
         }
         run.log.say(&format!(
@@ -100,8 +114,9 @@ struct Run<'p, 'a> {
     workspace: PathBuf,
     temp: PathBuf,
     log: Arc<Log>,
-    /// When the whole job has to be over.
+    /// When the whole job has to be over; once it is late, the steps that tidy up.
     deadline: Instant,
+    is_late: bool,
     status: Status,
     /// What all steps have, and what earlier ones put before the search path.
     inherited: Vec<(String, String)>,
@@ -148,6 +163,7 @@ impl<'p, 'a> Run<'p, 'a> {
             temp,
             log,
             deadline,
+            is_late: false,
             status: Status::Success,
             inherited,
             env,
@@ -189,9 +205,15 @@ impl<'p, 'a> Run<'p, 'a> {
             known["conclusion"] = conclusion.into();
         }
         self.steps.push(json!({"name": title, "outcome": went.outcome, "conclusion": conclusion, "seconds": seconds}));
-        if conclusion == "failure" {
+        let is_too_late = !self.is_late && Instant::now() >= self.deadline;
+        if is_too_late {
+            self.is_late = true;
+            self.deadline = Instant::now() + TO_TIDY_UP;
+        }
+        // A job that took too long has failed, whatever its step may do.
+        if conclusion == "failure" || is_too_late {
             if self.error.is_none() {
-                let why = why.unwrap_or_default();
+                let why = why.unwrap_or_else(|| "the job took too long".into());
                 self.error = Some(
                     format!("{number}, {title:?}: {why}\n{}", self.log.tail())
                         .trim_end()

@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueHint};
 use tempfile::TempDir;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::slot::{NO_USE, NOT_HERE};
 use crate::cli::Failure;
@@ -21,6 +23,8 @@ use crate::jobs::{self, Refusal, Repository, Settings, Verdict};
 const ROOT_DIGITS: usize = 12;
 /// How long logs are kept: as long as the tasks that ended.
 const KEEP_LOGS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a step may take to end that was asked to: less than the worker gives the job.
+const GRACE: Duration = Duration::from_secs(4);
 const LOCK: &str = "lock";
 /// The exit code of a job that failed.
 const FAILED: u8 = 1;
@@ -178,10 +182,15 @@ impl RunJob {
         };
         let mut task = String::new();
         io::stdin().lock().read_to_string(&mut task).map_err(failed)?;
-        // Dropped when it is to end: its steps end with it, and its working tree goes.
+        let stop = CancellationToken::new();
+        let mut job = Box::pin(jobs::run(&settings, &task, &stop));
         let verdict = tokio::select! {
-            verdict = Box::pin(jobs::run(&settings, &task)) => verdict,
+            verdict = &mut job => verdict,
             _ = requests.next() => {
+                // Its step was asked to end as well, being of the same group, and may tidy up. Dropped,
+                // the job ends what is left of it, and its working tree goes.
+                stop.cancel();
+                let _ended = timeout(GRACE, job).await;
                 return Err(Failure::Job { code: NOT_HERE, why: "it was ended".into() });
             }
         };
