@@ -474,6 +474,15 @@ fn a_step_that_is_asked_to_end_may_tidy_up_and_no_other_is_begun() {
     assert_eq!(fs::read_dir(home.data().join("jobs")).unwrap().count(), 0);
 }
 
+/// `kill 0` in a step reaches the job's own process: that is a failure of the job, and no reason to
+/// hand it on for ever.
+#[test]
+fn a_step_that_ends_its_own_job_fails_it() {
+    let (_home, task) = run_steps("      - run: kill -TERM 0; sleep 1000\n");
+    assert_eq!((&task["state"], &task["attempt"]), (&json!("failed"), &json!(3)), "{task}");
+    assert!(task["error"].as_str().unwrap().contains("`kill 0`"), "{task}");
+}
+
 /// Behind a job that took too long its clean-up was begun and ended in the same moment.
 #[test]
 fn the_steps_that_tidy_up_behind_a_job_that_took_too_long_have_time() {

@@ -191,7 +191,9 @@ impl RunJob {
                 // the job ends what is left of it, and its working tree goes.
                 stop.cancel();
                 let _ended = timeout(GRACE, job).await;
-                return Err(Failure::Job { code: NOT_HERE, why: "it was ended".into() });
+                // Where it was the worker, it does not look at this.
+                let why = "it was asked to end, maybe by its own step, as `kill 0` does";
+                return Err(Failure::Job { code: FAILED, why: why.into() });
             }
         };
         match verdict {
