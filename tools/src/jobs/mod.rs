@@ -23,6 +23,7 @@ mod log;
 mod prepare;
 mod run;
 mod steps;
+pub(crate) mod tree;
 
 pub(crate) use self::checkout::Repository;
 pub(crate) use self::prepare::Settings;

@@ -18,6 +18,7 @@ use super::job::Action;
 use super::log::Log;
 use super::prepare::{Payload, Prepared, Settings, holds};
 use super::steps::{Ended, Script, folder, inherited};
+use super::tree::Tree;
 
 /// How long a job or a step may take that says nothing of it: GitHub's own.
 const DEFAULT_MINUTES: f64 = 360.0;
@@ -62,9 +63,7 @@ async fn begin(
 impl Prepared<'_> {
     async fn run(&mut self, stop: &CancellationToken) -> Result<Verdict, Refusal> {
         let unable = |what: &str, why: String| Refusal::NotHere(format!("{what}: {why}"));
-        let folder = tempfile::Builder::new()
-            .prefix("job-")
-            .tempdir_in(&self.settings.work)
+        let folder = Tree::new_in(&self.settings.work, "job-")
             .map_err(|error| unable("cannot make a working tree", error.to_string()))?;
         let (workspace, temp) = (folder.path().join("workspace"), folder.path().join("temp"));
         let (log_path, log) =

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueHint};
-use tempfile::TempDir;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::slot::{NO_USE, NOT_HERE};
 use crate::cli::Failure;
+use crate::jobs::tree::{self, Tree};
 use crate::jobs::{self, Refusal, Repository, Settings, Verdict};
 
 /// Digits of the first commit's hash with which the ids of a repository's workflows begin.
@@ -60,7 +60,7 @@ struct SharedFlags {
 /// Where working trees go as long as a worker runs. Those of one that was killed go with the next.
 #[derive(Debug)]
 pub(super) struct Workplace {
-    folder: TempDir,
+    folder: Tree,
     /// Says that the worker is alive.
     _lock: File,
 }
@@ -118,7 +118,7 @@ impl Workplace {
             remove_if_left(&entry.path());
         }
         remove_old_logs(&data.join("logs"));
-        let folder = tempfile::Builder::new().prefix("worker-").tempdir_in(&jobs)?;
+        let folder = Tree::new_in(&jobs, "worker-")?;
         // Locked before it has its name: another worker that begins would take it for left.
         let unnamed = folder.path().join("lock.new");
         let lock = File::create(&unnamed)?;
@@ -133,7 +133,7 @@ fn remove_if_left(folder: &Path) {
     if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
         return;
     }
-    if let Err(error) = fs::remove_dir_all(folder) {
+    if let Err(error) = tree::remove(folder) {
         tracing::warn!("{} is left of a worker that was killed: {error}", folder.display());
     }
 }
