@@ -90,7 +90,7 @@ impl<'a> Prepared<'a> {
         }
         let repository = settings.repositories.iter().find(|it| it.root == payload.root);
         let Some(repository) = repository else {
-            return Err(Refusal::NotHere(format!("no checkout here begins with {}", payload.root)));
+            return Err(Refusal::Never(format!("no checkout here begins with {}", payload.root)));
         };
         let Payload { commit, path, sha256, .. } = payload;
         let workflow = repository.workflow(Origin { commit, path, sha256 })?;
