@@ -108,15 +108,46 @@ pub fn default_folder() -> Result<PathBuf, AttachError> {
 /// # Errors
 /// See [`AttachError`]. A store that is refused is left as it was.
 pub async fn attach(options: &Options) -> Result<Attached, AttachError> {
+    Ok(match try_attach(options).await? {
+        Access::Free(lock) => Attached::Node(start(options, lock).await?),
+        Access::Taken(stream) => Attached::Peer(stream),
+    })
+}
+
+/// The same for a process whose node went away. `None` if a person stopped that one, who does not
+/// want another in its place.
+///
+/// # Errors
+/// See [`AttachError`].
+pub async fn attach_again(options: &Options) -> Result<Option<Attached>, AttachError> {
+    let mut lock = match try_attach(options).await? {
+        Access::Free(lock) => lock,
+        Access::Taken(stream) => return Ok(Some(Attached::Peer(stream))),
+    };
+    // Asked of the lock that was taken: until then the last node may be about to say so.
+    match lock.was_stopped().map_err(io_error(&options.folder))? {
+        true => Ok(None),
+        false => Ok(Some(Attached::Node(start(options, lock).await?))),
+    }
+}
+
+/// What a folder has for who comes to it.
+enum Access {
+    /// It has no node.
+    Free(NodeLock),
+    Taken(LocalStream),
+}
+
+async fn try_attach(options: &Options) -> Result<Access, AttachError> {
     let folder = &options.folder;
     local::make_private_folder(folder).map_err(io_error(folder))?;
     let started = Instant::now();
     loop {
         if let Some(lock) = NodeLock::try_take(folder).map_err(io_error(folder))? {
-            return start(options, lock).await.map(Attached::Node);
+            return Ok(Access::Free(lock));
         }
         if let Ok(stream) = local::connect(folder).await {
-            return Ok(Attached::Peer(stream));
+            return Ok(Access::Taken(stream));
         }
         if started.elapsed() > PATIENCE {
             let (folder, holder) = (folder.clone(), NodeLock::holder(folder));
@@ -159,21 +190,16 @@ impl Leaving {
         true
     }
 
-    /// The holder writes its process id while it has the lock.
+    /// Whether a later node has signed the lock with its process id already.
     fn was_replaced(&self) -> bool {
-        let holder = NodeLock::holder(&self.folder);
-        holder != self.holder && !NodeLock::was_stopped(&self.folder)
+        let holder = NodeLock::holder(&self.folder).filter(|text| text.parse::<u32>().is_ok());
+        holder.is_some() && holder != self.holder
     }
 }
 
-/// Whether the folder's last node was stopped by a person, who does not want another in its place.
-#[must_use]
-pub fn was_stopped(options: &Options) -> bool {
-    NodeLock::was_stopped(&options.folder)
-}
-
 /// Opens the store and listens. The listener comes last: whoever connects is served.
-async fn start(options: &Options, lock: NodeLock) -> Result<Node, AttachError> {
+async fn start(options: &Options, mut lock: NodeLock) -> Result<Node, AttachError> {
+    lock.sign().map_err(io_error(&options.folder))?;
     let opening = options.clone();
     let runtime = tokio::runtime::Handle::current();
     let opened = tokio::task::spawn_blocking(move || {
@@ -221,4 +247,37 @@ fn identity(folder: &Path) -> Result<Identity, AttachError> {
 fn io_error(path: &Path) -> impl Fn(io::Error) -> AttachError {
     let path = path.to_owned();
     move |source| AttachError::Io { path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relay asked whether its node had been stopped a moment before the node said so, waited for
+    /// the lock, and became the node that nobody wanted.
+    #[tokio::test]
+    async fn who_waits_for_a_node_that_is_being_stopped_does_not_take_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::new(folder.path());
+        let Attached::Node(node) = attach(&options).await.unwrap() else {
+            panic!("the folder is new");
+        };
+        // The socket goes first, so that whoever comes now waits for the lock.
+        fs::remove_file(folder.path().join("node.sock")).unwrap();
+        let waiting = tokio::spawn({
+            let options = options.clone();
+            async move { attach_again(&options).await.unwrap().is_none() }
+        });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        node.request_stop();
+        node.close().await;
+        assert!(waiting.await.unwrap(), "it took the stopped node's place");
+        let Attached::Node(next) = attach(&options).await.unwrap() else {
+            panic!("a person may start another");
+        };
+        next.close().await;
+        assert!(attach_again(&options).await.unwrap().is_some(), "one that went away is replaced");
+    }
 }

@@ -31,7 +31,7 @@ pub(super) struct NodeLock {
 }
 
 impl NodeLock {
-    /// Takes the lock, if nobody has it, and writes this process's id into it for people.
+    /// Takes the lock, if nobody has it.
     pub(super) fn try_take(folder: &Path) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         let path = folder.join(LOCK_FILE);
@@ -42,9 +42,20 @@ impl NodeLock {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let mut lock = NodeLock { file };
-        lock.write(&std::process::id().to_string())?;
-        Ok(Some(lock))
+        Ok(Some(NodeLock { file }))
+    }
+
+    /// Whether the last holder was stopped by a person, who does not want another in its place.
+    pub(super) fn was_stopped(&mut self) -> io::Result<bool> {
+        let mut text = String::new();
+        self.file.rewind()?;
+        self.file.read_to_string(&mut text)?;
+        Ok(text.trim() == STOPPED)
+    }
+
+    /// Writes this process's id into it for people.
+    pub(super) fn sign(&mut self) -> io::Result<()> {
+        self.write(&std::process::id().to_string())
     }
 
     /// Whether somebody has it.
@@ -58,11 +69,6 @@ impl NodeLock {
         self.file.set_len(0)?;
         self.file.rewind()?;
         writeln!(self.file, "{text}")
-    }
-
-    /// Whether the last holder was stopped by a person, who does not want another in its place.
-    pub(super) fn was_stopped(folder: &Path) -> bool {
-        Self::holder(folder).is_some_and(|holder| holder == STOPPED)
     }
 
     /// The process id that the lock's holder wrote.

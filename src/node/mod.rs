@@ -40,7 +40,7 @@ mod wire;
 mod tests;
 
 pub use attach::{
-    AttachError, Attached, Leaving, Options, attach, default_folder, find, was_stopped,
+    AttachError, Attached, Leaving, Options, attach, attach_again, default_folder, find,
 };
 pub use calls::{CallError, ClockView, Given, Next, ReportedClock, Shown};
 pub use local::{LocalStream, read_or_make_private, read_private, terminated};

@@ -8,7 +8,7 @@
 //! * The request for the next page of a pull leaves before the page that it follows is on disk, but
 //!   takes out nothing more before that is. So one page is on its way to the disk while one is on its
 //!   way here, and a slow disk is not flooded.
-//! * What is fresh is taken out [`PAUSE`] after the last of it, and when the peers have taken that, or
+//! * What is fresh is taken out [`PAUSE`] after the last of it, [`BUSY_PAUSE`] where that was much, and when the peers have taken that, or
 //!   are not prompt about it: the busier a node and its peers are, the more goes into one push, which
 //!   wakes half a dozen threads on either side and is one commit at the other. It is encoded once for
 //!   all.
@@ -40,6 +40,11 @@ const AT_A_TIME: usize = 8;
 /// Between two pushes. Shorter: each call is a push where one follows the other. Longer: so much later
 /// do others hear of what is done by then.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Between two pushes of a node that has much to tell: fewer wake-ups and commits for the same records.
+/// Longer: peers hear of a busy node's claims late, and merge in bursts.
+const BUSY_PAUSE: Duration = Duration::from_millis(25);
+/// Bytes of a push from which on a node has much to tell: some ten records.
+const MUCH: usize = 4 * 1024;
 /// How long the next push is held up by a peer that has not taken the last one: longer than one on
 /// the LAN takes.
 const PROMPT: Duration = Duration::from_millis(20);
@@ -310,7 +315,8 @@ async fn pump_once(node: &Node, network: &Arc<Network>) -> Result<(), CallError>
 
 /// Sends a push, which holds up the next one for a pause, and until it has arrived or is not prompt.
 async fn push(node: Node, swarm: Swarm, letter: Letter, holds_up: HoldsUp) {
-    let pause = tokio::time::sleep(PAUSE);
+    let is_much = matches!(&letter.content, Body::Encoded(bytes) if bytes.len() > MUCH);
+    let pause = tokio::time::sleep(if is_much { BUSY_PAUSE } else { PAUSE });
     let sent = leave(node, swarm, letter);
     tokio::pin!(sent);
     let (prompt, ()) = tokio::join!(tokio::time::timeout(PROMPT, &mut sent), pause);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::{Value, json};
 
 use crate::checkout::{commit, git, repository};
@@ -315,6 +315,186 @@ fn a_step_that_takes_too_long_is_ended_with_all_that_it_started() {
     let error = task["error"].as_str().unwrap_or_else(|| panic!("{task}"));
     assert!(error.contains("it took too long"), "{error}");
     gone(&sleeper);
+}
+
+/// A step started a server for those behind it, and the job never ended: it waited for the server to
+/// close what it prints to.
+#[test]
+fn a_job_ends_though_a_step_left_something_running_and_ends_that_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let sleeper = folder.path().join("sleeper");
+    let (_home, task) = run_steps(&format!(
+        "      - run: |\n          sleep 1000 & echo $! > {0}\n          echo started\n      - run: kill -0 $(cat {0})\n",
+        sleeper.display()
+    ));
+    assert_eq!(task["state"], "completed", "{task}");
+    assert!(log_of(&task["result"]).contains("\nstarted\n"));
+    gone(&sleeper);
+}
+
+/// A checkout that was moved away cost all of its jobs all of their attempts.
+#[test]
+fn a_checkout_that_is_gone_costs_no_attempt() {
+    let home = Home::new();
+    let steps = format!("      - run: mv {0}/app {0}/moved\n", home.path().display());
+    let two =
+        one_job(&steps).replace("    steps", "    strategy: {matrix: {n: [1, 2]}}\n    steps");
+    repository(&home, "app", &[("ci.yml", &two)]);
+    let found = discover(&home);
+    let mut worker = work(&home, &[]);
+    worker.stdout(Stdio::null()).stderr(Stdio::null());
+    let _worker = Process::spawn(worker);
+    let ids = [0, 1].map(|n| found["tasks"][n]["task_id"].as_str().unwrap());
+    let released = "that a job is left for lack of its checkout";
+    eventually(released, || {
+        let shown = ids.map(|id| home.json(&["show", "--task-id", id, "--history"]).to_string());
+        shown.iter().any(|text| text.contains("released")).then_some(())
+    });
+    let left = ids.map(|id| show(&home, id));
+    let left = left.iter().find(|task| task["state"] != "completed").unwrap();
+    assert_eq!((&left["attempt"], &left["error"]), (&json!(1), &Value::Null), "{left}");
+}
+
+/// A user's own settings of git had no working tree made: none of the jobs ran on that machine.
+#[test]
+fn working_trees_are_made_whatever_the_user_s_configuration_says_of_clones() {
+    let (home, found) = discovered(&one_job("      - run: git remote get-url origin\n"));
+    let settings = home.path().join("gitconfig");
+    fs::write(&settings, "[clone]\ndefaultRemoteName = up\n[protocol \"file\"]\nallow = never\n")
+        .unwrap();
+    let mut command = work(&home, &["--once"]);
+    let run = Run::of(&command.env("GIT_CONFIG_GLOBAL", settings).output().unwrap());
+    assert_eq!(run.code, 0, "{run:?}");
+    let log = log_of(&result_of(&home, &found, "it"));
+    assert!(log.contains("\ngit@example.org:owner/app.git\n"), "{log}");
+}
+
+/// `!failure()` was false behind a job that was skipped, and `failure()` true.
+#[test]
+fn a_job_that_was_skipped_is_no_failure_to_those_that_need_it() {
+    let (home, found) = discovered(
+        r#"# P2P: p2p-only
+jobs:
+  skipped: {if: false, steps: [run: exit 1]}
+  plain: {needs: skipped, steps: [run: exit 1]}
+  on_failure: {needs: skipped, if: failure(), steps: [run: exit 1]}
+  unless_failure: {needs: skipped, if: "!failure() && !cancelled()", steps: [run: "true"]}
+  always: {needs: skipped, if: "always() && needs.skipped.result == 'skipped'", steps: [run: "true"]}
+"#,
+    );
+    let run = drain(&home, &[]);
+    assert_eq!(run.code, 0, "{run:?}");
+    for (job, conclusion) in [
+        ("skipped", "skipped"),
+        ("plain", "skipped"),
+        ("on_failure", "skipped"),
+        ("unless_failure", "success"),
+        ("always", "success"),
+    ] {
+        assert_eq!(result_of(&home, &found, job)["conclusion"], conclusion, "{job}");
+    }
+}
+
+/// A peer that submitted a job's genuine payload without its dependencies had it run as if they had
+/// succeeded: a deployment without its tests.
+#[test]
+fn a_task_that_does_not_wait_for_what_its_job_needs_is_refused() {
+    let (home, found) = discovered(
+        "# P2P: p2p-only\njobs:\n  test: {steps: [run: 'true']}\n  deploy: {needs: test, steps: [run: 'true']}\n",
+    );
+    let deploy = task_of(&found, "deploy");
+    let tasks = found["tasks"].as_array().unwrap();
+    let genuine = tasks.iter().find(|task| task["task_id"] == *deploy).unwrap();
+    let (workflow, payload) =
+        (genuine["workflow_id"].as_str().unwrap(), genuine["payload"].to_string());
+    for (id, waits_for) in [("hasty", &[][..]), ("elsewhere", &["--depends-on", "done"][..])] {
+        let flags = ["submit", "--task-id", id, "--workflow-id", workflow, "--name", "x"];
+        let more = ["--tags", "p2p-only", "--payload", &payload];
+        home.json(&[&flags[..], &more[..], waits_for].concat());
+    }
+    let flags = ["--task-id", "done", "--workflow-id", "w", "--name", "x", "--tags", "p2p-only"];
+    home.json(&[&["submit"], &flags[..]].concat());
+    home.json(&["next", "--workflow-id", "w"]);
+    home.json(&["complete", "--task-id", "done", "--result", r#"{"job": "test"}"#]);
+    drain(&home, &[]);
+    for id in ["hasty", "elsewhere"] {
+        let task = show(&home, id);
+        let error = task["error"].as_str().unwrap_or_else(|| panic!("{task}"));
+        assert!(task["state"] == "failed" && error.contains("its job needs \"test\""), "{task}");
+    }
+    assert_eq!(result_of(&home, &found, "deploy")["conclusion"], "success");
+}
+
+/// What an expression came to was quoted in the refusal, which all peers hold.
+#[test]
+fn no_secret_stands_in_why_a_job_was_refused() {
+    for place in [
+        "timeout-minutes: '${{ secrets.TOKEN }}'",
+        "env: {X: '${{ format(secrets.TOKEN) }}'}",
+        "runs-on: 'windows-${{ secrets.TOKEN }}'",
+    ] {
+        let text =
+            format!("# P2P: p2p-only\njobs:\n  it:\n    {place}\n    steps: [run: 'true']\n");
+        let (home, _) = discovered(&text);
+        let mut command = work(&home, &["--once", "--secret", "TOKEN"]);
+        let run = Run::of(&command.env("TOKEN", "hun{ter\"2").output().unwrap());
+        assert!(run.stderr.contains("***") && !run.stderr.contains("hun"), "{run:?}");
+    }
+}
+
+/// A summary of more than 64 KiB was lost altogether.
+#[test]
+fn a_long_summary_is_cut() {
+    let (_home, task) = run_steps("      - run: printf '%070000d' 1 >> $GITHUB_STEP_SUMMARY\n");
+    assert_eq!(task["result"]["summary"].as_str().map(str::len), Some(64 * 1024), "{task}");
+}
+
+/// The job's process went at once and killed its step, which then left behind what it has to remove.
+#[test]
+fn a_step_that_is_asked_to_end_may_tidy_up_and_no_other_is_begun() {
+    let home = Home::new();
+    let [begun, tidied, next] = ["begun", "tidied", "next"].map(|name| home.path().join(name));
+    let steps = format!(
+        "      - run: |\n          trap 'sleep 0.5; touch {}; exit 1' TERM\n          touch {}\n          sleep 1000\n      - {{if: always(), run: touch {}}}\n",
+        tidied.display(),
+        begun.display(),
+        next.display()
+    );
+    repository(&home, "app", &[("ci.yml", &one_job(&steps))]);
+    let found = discover(&home);
+    let mut command = work(&home, &[]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut worker = Process::spawn(command);
+    eventually("that the step runs", || begun.exists().then_some(()));
+    worker.signal(Signal::TERM);
+    worker.exit_code();
+    assert!(tidied.exists() && !next.exists());
+    let task = show(&home, &task_of(&found, "it"));
+    assert_eq!((&task["state"], &task["attempt"]), (&json!("pending"), &json!(1)), "{task}");
+    assert_eq!(fs::read_dir(home.data().join("jobs")).unwrap().count(), 0);
+}
+
+/// `kill 0` in a step reaches the job's own process: that is a failure of the job, and no reason to
+/// hand it on for ever.
+#[test]
+fn a_step_that_ends_its_own_job_fails_it() {
+    let (_home, task) = run_steps("      - run: kill -TERM 0; sleep 1000\n");
+    assert_eq!((&task["state"], &task["attempt"]), (&json!("failed"), &json!(3)), "{task}");
+    assert!(task["error"].as_str().unwrap().contains("`kill 0`"), "{task}");
+}
+
+/// Behind a job that took too long its clean-up was begun and ended in the same moment.
+#[test]
+fn the_steps_that_tidy_up_behind_a_job_that_took_too_long_have_time() {
+    let steps = "      - {run: sleep 1000, continue-on-error: true}\n      - run: exit 1\n      - {if: always(), run: sleep 0.2; echo tidied}\n";
+    let text = one_job(steps).replace("    steps", "    timeout-minutes: 0.01\n    steps");
+    let (home, found) = discovered(&text);
+    Run::of(&work(&home, &["--once"]).output().expect("it starts"));
+    let task = show(&home, &task_of(&found, "it"));
+    let error = task["error"].as_str().unwrap_or_else(|| panic!("{task}"));
+    assert!(error.starts_with("step 1 of 3") && error.contains("took too long"), "{error}");
+    let log = fs::read_to_string(error.rsplit_once("log: ").unwrap().1).unwrap();
+    assert!(log.contains("\ntidied\n== success"), "{log}");
 }
 
 /// Waits until the process is gone whose id a step wrote.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_workflow_scheduler::node::{
-    AttachError, Attached, LocalStream, Options, attach, find, random_worker, terminated,
-    was_stopped,
+    AttachError, Attached, LocalStream, Options, attach, attach_again, find, random_worker,
+    terminated,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream};
 use tokio::sync::Mutex;
@@ -165,10 +165,8 @@ impl Way {
         if let Some(host) = &state.host {
             return Ok(Some(Box::new(host.connect())));
         }
-        if was_stopped(&self.0.options) {
-            return Ok(None);
-        }
-        match attach(&self.0.options).await? {
+        let Some(attached) = attach_again(&self.0.options).await? else { return Ok(None) };
+        match attached {
             Attached::Peer(stream) => Ok(Some(Box::new(stream))),
             Attached::Node(node) => {
                 tracing::info!("the node went away; this process is the node now");

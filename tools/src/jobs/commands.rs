@@ -86,6 +86,14 @@ impl Files {
 }
 
 fn read(name: &str, path: &Path) -> Result<String, String> {
+    // A step may tidy up the folder that they lie in, and put something else there: to open a pipe
+    // would wait for its other end.
+    match fs::metadata(path) {
+        Ok(about) if about.is_file() => {}
+        Ok(_) => return Err(format!("{name}: it is no file any more")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(format!("{name}: {error}")),
+    }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(|error| format!("{name}: {error}"))?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;
@@ -174,5 +182,19 @@ mod tests {
         assert!(files.read().unwrap_err().contains("UTF-8"));
         fs::write(output, vec![b'x'; 2 * 1024 * 1024]).unwrap();
         assert!(files.read().unwrap_err().contains("1024 KiB"));
+    }
+
+    /// `rm -rf "$RUNNER_TEMP"/*` failed its step, and a pipe in a file's place hung the job for ever.
+    #[test]
+    fn files_that_a_step_removed_hand_on_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::create(folder.path(), 0).unwrap();
+        let [(_, output), (_, env), ..] = files.variables();
+        fs::write(env, "MODE=fast\n").unwrap();
+        fs::remove_file(output).unwrap();
+        let handed_on = files.read().unwrap();
+        assert_eq!((handed_on.outputs, handed_on.env), (vec![], owned(&[("MODE", "fast")])));
+        fs::create_dir(output).unwrap();
+        assert!(files.read().unwrap_err().contains("no file"));
     }
 }

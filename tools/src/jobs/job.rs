@@ -108,6 +108,10 @@ impl Shell {
             Some("sh") => ("sh -e {0}", "sh"),
             Some("python") => ("python3 {0}", "py"),
             Some("pwsh") => ("pwsh -NoProfile -NonInteractive -File {0}", "ps1"),
+            // GitHub fills no expressions there either, and would look for a program `${{`.
+            Some(line) if line.contains("${{") => {
+                return Err(format!("the shell {line:?}: no expression can stand in it"));
+            }
             Some(line) if line.split_whitespace().any(|word| word == "{0}") => (line, "script"),
             Some(other) => {
                 return Err(format!(
@@ -382,6 +386,7 @@ mod tests {
             ("{uses: actions/checkout@v4, with: {ref: main}}", "\"ref\""),
             ("{uses: actions/checkout@v4, with: {submodules: recursive}}", "submodules"),
             ("{run: x, shell: fish}", "fish"),
+            ("{run: x, shell: 'bash ${{ env.TOP }} {0}'}", "no expression"),
             ("{run: x, colour: blue}", "\"colour\""),
             ("{name: neither}", "either"),
             ("run: echo ${{ hashFiles('x') }}", "hashFiles"),

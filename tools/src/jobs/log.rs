@@ -2,12 +2,15 @@
 //!
 //! What steps print is masked line by line before it is written. A line that is longer than a buffer
 //! is written in pieces, and the end of each piece is held back as far as a secret could reach over
-//! it. A secret of several lines is masked as each of its lines, as GitHub does.
+//! it. A secret of several lines is masked as each of its lines, as GitHub does, and each also as it
+//! stands between quotes: in JSON, and in messages that quote what they complain of.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::json;
 
 /// What stands where a secret stood.
 const MASK: &[u8] = b"***";
@@ -34,19 +37,14 @@ struct Inner {
 
 /// The texts that nobody shall read, longest first.
 #[derive(Clone, Debug, Default)]
-struct Mask(Vec<Vec<u8>>);
+pub(super) struct Mask(Vec<Vec<u8>>);
 
 impl Log {
     /// Begins a log that only this user can read.
-    pub(super) fn create<'a>(
-        path: &Path,
-        secrets: impl Iterator<Item = &'a str>,
-    ) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, mask: Mask) -> io::Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("."));
         // Temporary files are made private.
         let file = tempfile::NamedTempFile::new_in(folder)?.persist(path)?;
-        let mut mask = Mask::default();
-        secrets.for_each(|secret| mask.add(secret.as_bytes()));
         Ok(Log(Mutex::new(Inner { file, written: 0, mask, tail: Vec::new() })))
     }
 
@@ -94,8 +92,7 @@ impl Log {
 
     /// A text without secrets.
     pub(super) fn mask(&self, text: &str) -> String {
-        let masked = self.lock().mask.apply(text.as_bytes());
-        String::from_utf8_lossy(&masked).into_owned()
+        self.lock().mask.text(text)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -141,13 +138,33 @@ impl Inner {
 }
 
 impl Mask {
+    pub(super) fn of<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut mask = Mask::default();
+        secrets.into_iter().for_each(|secret| mask.add(secret.as_bytes()));
+        mask
+    }
+
     fn add(&mut self, secret: &[u8]) {
         for line in secret.split(|byte| matches!(byte, b'\n' | b'\r')) {
-            if !line.trim_ascii().is_empty() && !self.0.iter().any(|known| known == line) {
-                self.0.push(line.to_vec());
+            self.add_line(line);
+            if let Ok(line) = str::from_utf8(line) {
+                for quoted in [json!(line).to_string(), format!("{line:?}")] {
+                    self.add_line(&quoted.as_bytes()[1..quoted.len() - 1]);
+                }
             }
         }
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    fn add_line(&mut self, line: &[u8]) {
+        if !line.trim_ascii().is_empty() && !self.0.iter().any(|known| known == line) {
+            self.0.push(line.to_vec());
+        }
+    }
+
+    /// A text without secrets.
+    pub(super) fn text(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.apply(text.as_bytes())).into_owned()
     }
 
     fn apply(&self, text: &[u8]) -> Vec<u8> {
@@ -187,7 +204,7 @@ mod tests {
     fn logged(secrets: &[&str], printed: &[&[u8]]) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let log = Log::create(&path, secrets.iter().copied()).unwrap();
+        let log = Log::create(&path, Mask::of(secrets.iter().copied())).unwrap();
         printed.iter().for_each(|piece| log.follow(*piece));
         String::from_utf8(std::fs::read(&path).unwrap()).unwrap()
     }
@@ -201,6 +218,16 @@ mod tests {
         assert_eq!(text, "a *** b\n*** and ***\n::add-mask::***\n***\n");
         assert_eq!(logged(&["", " "], &[b"x y\n"]), "x y\n", "nothing masks everything");
         assert_eq!(logged(&["abc", "abcdef"], &[b"abcdef"]), "***\n");
+    }
+
+    /// A token with a quote was masked where it was printed, and stood in what `toJSON` made of it
+    /// and in the errors that quoted it, which all peers hold.
+    #[test]
+    fn a_secret_is_masked_between_quotes_too() {
+        let secret = "a\"b\\c\td";
+        let (as_json, quoted) = (json!({"x": secret}).to_string(), format!("no: {secret:?}"));
+        let text = logged(&[secret], &[secret.as_bytes(), as_json.as_bytes(), quoted.as_bytes()]);
+        assert_eq!(text, "***\n{\"x\":\"***\"}\nno: \"***\"\n");
     }
 
     #[test]
@@ -217,7 +244,7 @@ mod tests {
     #[test]
     fn the_tail_is_the_last_that_was_printed() {
         let folder = tempfile::tempdir().unwrap();
-        let log = Log::create(&folder.path().join("log"), ["x1"].into_iter()).unwrap();
+        let log = Log::create(&folder.path().join("log"), Mask::of(["x1"])).unwrap();
         log.follow(&b"first\n"[..]);
         log.clear_tail();
         log.follow("line x1\n".repeat(2000).as_bytes());

@@ -23,6 +23,7 @@ mod log;
 mod prepare;
 mod run;
 mod steps;
+pub(crate) mod tree;
 
 pub(crate) use self::checkout::Repository;
 pub(crate) use self::prepare::Settings;
@@ -37,4 +38,14 @@ pub(crate) enum Refusal {
     /// Nobody can, as it stands there.
     #[error("{0}")]
     Never(String),
+}
+
+impl Refusal {
+    /// Without secrets.
+    fn masked(self, mask: &log::Mask) -> Self {
+        match self {
+            Refusal::NotHere(why) => Refusal::NotHere(mask.text(&why)),
+            Refusal::Never(why) => Refusal::Never(mask.text(&why)),
+        }
+    }
 }

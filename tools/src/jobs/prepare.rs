@@ -14,8 +14,9 @@ use super::checkout::{Origin, Repository};
 use super::context::{About, is_for_another_os};
 use super::expression::{Expression, Scope, Status, is_true, text};
 use super::job::Job;
+use super::log::Mask;
 use super::run::Verdict;
-use crate::workflows::yaml;
+use crate::workflows::{self, yaml};
 
 /// What a task's payload is called that names a job.
 const KIND: &str = "workflow-job";
@@ -36,6 +37,13 @@ pub(crate) struct Settings {
     pub(crate) fence: String,
 }
 
+impl Settings {
+    /// What nobody shall read.
+    pub(super) fn mask(&self) -> Mask {
+        Mask::of(self.secrets.iter().map(|(_, value)| &**value))
+    }
+}
+
 /// The task, as far as it is looked at.
 #[derive(Debug, Deserialize)]
 pub(super) struct Task {
@@ -45,6 +53,9 @@ pub(super) struct Task {
     pub(super) payload: Payload,
     #[serde(default)]
     pub(super) dependency_results: BTreeMap<String, Value>,
+    /// Those whose results were too large to come with it.
+    #[serde(default)]
+    pub(super) omitted_results: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,16 +90,16 @@ impl<'a> Prepared<'a> {
         }
         let repository = settings.repositories.iter().find(|it| it.root == payload.root);
         let Some(repository) = repository else {
-            return Err(Refusal::NotHere(format!("no checkout here begins with {}", payload.root)));
+            return Err(Refusal::Never(format!("no checkout here begins with {}", payload.root)));
         };
         let Payload { commit, path, sha256, .. } = payload;
         let workflow = repository.workflow(Origin { commit, path, sha256 })?;
-        check_planned(&workflow, payload)?;
+        let needed = needed(&workflow, &task)?;
         let refused = |error: yaml::YamlError| Refusal::Never(format!("{path}: {error}"));
         let secrets: Vec<String> = settings.secrets.iter().map(|(name, _)| name.clone()).collect();
         let tree = yaml::parse(&workflow).map_err(refused)?;
         let job = Job::read(&tree, path, &payload.job, &secrets).map_err(refused)?;
-        let contexts = contexts(settings, &task, &job);
+        let contexts = contexts(settings, &task, &job, &needed);
         let mut prepared = Prepared { settings, task, repository, job, contexts };
         prepared.contexts.insert("github".into(), prepared.about("", "").github());
         prepared.check_machine()?;
@@ -114,11 +125,17 @@ impl<'a> Prepared<'a> {
         Scope { contexts: &self.contexts, status }
     }
 
-    /// How the jobs went that this one needs.
+    /// How the jobs went that this one needs. One that was skipped is no success, and no failure.
     fn status_of_needs(&self) -> Status {
         let needs = self.contexts["needs"].as_object();
-        let mut results = needs.into_iter().flatten().map(|(_, need)| need["result"] == "success");
-        if results.all(|is_success| is_success) { Status::Success } else { Status::Failure }
+        let results = || needs.into_iter().flatten().map(|(_, need)| &need["result"]);
+        if results().all(|result| result == "success") {
+            Status::Success
+        } else if results().any(|result| result == "failure") {
+            Status::Failure
+        } else {
+            Status::Skipped
+        }
     }
 
     fn check_machine(&self) -> Result<(), Refusal> {
@@ -150,24 +167,53 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// The file must itself hand this very job and cell to the peers: nobody else's matrix runs.
-fn check_planned(workflow: &str, payload: &Payload) -> Result<(), Refusal> {
-    let plan = crate::workflows::plan(workflow)
-        .map_err(|error| Refusal::Never(format!("{}: {error}", payload.path)))?;
-    let job = plan.jobs.iter().find(|job| job.id == payload.job);
-    match job.is_some_and(|job| job.cells.contains(&payload.matrix)) {
-        true => Ok(()),
-        false => Err(Refusal::Never(format!(
-            "{} hands no such job to the peers: {:?}, matrix {}",
-            payload.path,
-            payload.job,
-            json!(payload.matrix)
-        ))),
+/// What the task must have waited for: jobs, and the ids of their tasks.
+///
+/// The file must itself hand this very job and cell to the peers: nobody else's matrix runs. And the
+/// task must wait for all that the file has the job wait for: else whoever submits one could have a
+/// job run without those before it, as if they had succeeded.
+fn needed(workflow: &str, task: &Task) -> Result<Vec<(String, String)>, Refusal> {
+    let Payload { path, root, commit, sha256, .. } = &task.payload;
+    let plan =
+        workflows::plan(workflow).map_err(|error| Refusal::Never(format!("{path}: {error}")))?;
+    let job = plan.jobs.iter().find(|job| job.id == task.payload.job);
+    let Some(job) = job.filter(|job| job.cells.contains(&task.payload.matrix)) else {
+        return Err(Refusal::Never(format!(
+            "{path} hands no such job to the peers: {:?}, matrix {}",
+            task.payload.job,
+            json!(task.payload.matrix)
+        )));
+    };
+    let origin = workflows::Origin {
+        repository: String::new(),
+        root: Some(root.clone()),
+        commit: Some(commit.clone()),
+        path: path.clone(),
+        sha256: sha256.clone(),
+    };
+    let needed = workflows::needed(&origin, &plan, job, task.payload.scheduled_at.as_deref());
+    for (job, id) in &needed {
+        if task.omitted_results.contains(id) {
+            return Err(Refusal::Never(format!(
+                "what the tasks before it answered is too much to come with it: {id:?}"
+            )));
+        }
+        if !task.dependency_results.contains_key(id) {
+            return Err(Refusal::Never(format!(
+                "the task does not wait for {id:?}, and its job needs {job:?}"
+            )));
+        }
     }
+    Ok(needed)
 }
 
 /// What is known before the job runs.
-fn contexts(settings: &Settings, task: &Task, job: &Job) -> Map<String, Value> {
+fn contexts(
+    settings: &Settings,
+    task: &Task,
+    job: &Job,
+    needed: &[(String, String)],
+) -> Map<String, Value> {
     let secrets: Map<String, Value> =
         settings.secrets.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let mut needs = Map::new();
@@ -176,8 +222,9 @@ fn contexts(settings: &Settings, task: &Task, job: &Job) -> Map<String, Value> {
     }
     // Cells of one job come one after another: later outputs replace earlier ones, as on GitHub,
     // and empty ones nothing. So each cell can have an output of its own.
-    for result in task.dependency_results.values() {
-        let Some(need) = result["job"].as_str().and_then(|id| needs.get_mut(id)) else { continue };
+    for (id, task_id) in needed {
+        let result = &task.dependency_results[task_id];
+        let Some(need) = needs.get_mut(id) else { continue };
         if let Some(conclusion) = result["conclusion"].as_str().filter(|it| *it != "success") {
             need["result"] = conclusion.into();
         }

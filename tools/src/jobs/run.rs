@@ -9,6 +9,7 @@ use std::time::Duration;
 use p2p_workflow_scheduler::scheduler::limits::MAX_PAYLOAD_BYTES;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Refusal;
 use super::commands::Files;
@@ -17,9 +18,12 @@ use super::job::Action;
 use super::log::Log;
 use super::prepare::{Payload, Prepared, Settings, holds};
 use super::steps::{Ended, Script, folder, inherited};
+use super::tree::Tree;
 
 /// How long a job or a step may take that says nothing of it: GitHub's own.
 const DEFAULT_MINUTES: f64 = 360.0;
+/// How long the steps may take that tidy up behind a job that took too long: GitHub's own, too.
+const TO_TIDY_UP: Duration = Duration::from_secs(300);
 /// Bytes of a summary in the result.
 const MAX_SUMMARY_BYTES: usize = 64 * 1024;
 
@@ -31,24 +35,35 @@ pub(crate) struct Verdict {
     pub(crate) error: Option<String>,
 }
 
-/// Runs the job that a task names.
+/// Runs the job that a task names. Once `stop` is cancelled no more of its steps are begun.
 ///
 /// # Errors
 /// It was not begun.
-pub(crate) async fn run(settings: &Settings, task: &str) -> Result<Verdict, Refusal> {
+pub(crate) async fn run(
+    settings: &Settings,
+    task: &str,
+    stop: &CancellationToken,
+) -> Result<Verdict, Refusal> {
+    // A refusal may quote what an expression came to, and goes to all peers.
+    begin(settings, task, stop).await.map_err(|refusal| refusal.masked(&settings.mask()))
+}
+
+async fn begin(
+    settings: &Settings,
+    task: &str,
+    stop: &CancellationToken,
+) -> Result<Verdict, Refusal> {
     let mut prepared = Prepared::of(settings, task)?;
     if !prepared.is_wanted()? {
         return Ok(prepared.skipped());
     }
-    prepared.run().await
+    prepared.run(stop).await
 }
 
 impl Prepared<'_> {
-    async fn run(&mut self) -> Result<Verdict, Refusal> {
+    async fn run(&mut self, stop: &CancellationToken) -> Result<Verdict, Refusal> {
         let unable = |what: &str, why: String| Refusal::NotHere(format!("{what}: {why}"));
-        let folder = tempfile::Builder::new()
-            .prefix("job-")
-            .tempdir_in(&self.settings.work)
+        let folder = Tree::new_in(&self.settings.work, "job-")
             .map_err(|error| unable("cannot make a working tree", error.to_string()))?;
         let (workspace, temp) = (folder.path().join("workspace"), folder.path().join("temp"));
         let (log_path, log) =
@@ -62,6 +77,9 @@ impl Prepared<'_> {
         let mut run = Run::begin(self, workspace, temp, log)?;
         let started_at = Instant::now();
         for index in 0..run.prepared.job.steps.len() {
+            if stop.is_cancelled() {
+                break;
+            }
             run.step(index).await;
         }
         run.log.say(&format!(
@@ -77,8 +95,7 @@ impl Prepared<'_> {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
         let id: String = self.task.task_id.chars().map(plain).take(120).collect();
         let path = self.settings.logs.join(format!("{id}-{}.log", self.settings.fence));
-        let secrets = self.settings.secrets.iter().map(|(_, value)| &**value);
-        let log = Log::create(&path, secrets)?;
+        let log = Log::create(&path, self.settings.mask())?;
         let Payload { commit, path: file, job, matrix, .. } = &self.task.payload;
         log.say(&format!("task     {}, attempt {}", self.task.task_id, self.task.attempt));
         log.say(&format!("job      {job} of {file}"));
@@ -96,8 +113,9 @@ struct Run<'p, 'a> {
     workspace: PathBuf,
     temp: PathBuf,
     log: Arc<Log>,
-    /// When the whole job has to be over.
+    /// When the whole job has to be over; once it is late, the steps that tidy up.
     deadline: Instant,
+    is_late: bool,
     status: Status,
     /// What all steps have, and what earlier ones put before the search path.
     inherited: Vec<(String, String)>,
@@ -144,6 +162,7 @@ impl<'p, 'a> Run<'p, 'a> {
             temp,
             log,
             deadline,
+            is_late: false,
             status: Status::Success,
             inherited,
             env,
@@ -185,9 +204,15 @@ impl<'p, 'a> Run<'p, 'a> {
             known["conclusion"] = conclusion.into();
         }
         self.steps.push(json!({"name": title, "outcome": went.outcome, "conclusion": conclusion, "seconds": seconds}));
-        if conclusion == "failure" {
+        let is_too_late = !self.is_late && Instant::now() >= self.deadline;
+        if is_too_late {
+            self.is_late = true;
+            self.deadline = Instant::now() + TO_TIDY_UP;
+        }
+        // A job that took too long has failed, whatever its step may do.
+        if conclusion == "failure" || is_too_late {
             if self.error.is_none() {
-                let why = why.unwrap_or_default();
+                let why = why.unwrap_or_else(|| "the job took too long".into());
                 self.error = Some(
                     format!("{number}, {title:?}: {why}\n{}", self.log.tail())
                         .trim_end()
@@ -327,8 +352,8 @@ impl<'p, 'a> Run<'p, 'a> {
             result["outcome"] = outcome.into();
         }
         let summary = self.log.mask(&self.summary);
-        if !summary.is_empty() && summary.len() <= MAX_SUMMARY_BYTES {
-            result["summary"] = summary.into();
+        if !summary.is_empty() {
+            result["summary"] = summary[..summary.floor_char_boundary(MAX_SUMMARY_BYTES)].into();
         }
         let error = error.map(|error| format!("{error}\nlog: {}", log_path.display()));
         if result.to_string().len() > MAX_PAYLOAD_BYTES {

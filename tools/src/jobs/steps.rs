@@ -8,10 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use p2p_workflow_scheduler::node::process::{self, Ending};
 use tokio::process::Command;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::job::Shell;
@@ -80,10 +82,7 @@ impl Script<'_> {
         let mut child = command.spawn().map_err(failed)?;
         // The command holds the pipe's other end open.
         drop(command);
-        let followed = {
-            let log = log.clone();
-            tokio::task::spawn_blocking(move || log.follow(reader))
-        };
+        let followed = follow(reader, log.clone()).map_err(failed)?;
         let ended = match timeout_at(self.deadline, child.wait()).await {
             Ok(status) => Ended::Exited(status.map_err(failed)?),
             Err(_) => {
@@ -114,6 +113,18 @@ impl Script<'_> {
             .kill_on_drop(true);
         command
     }
+}
+
+/// Copies what a step prints into the log. Tells when the last who could print is gone, which may be
+/// never: so it is a thread of its own, for whose end this process does not wait.
+fn follow(reader: io::PipeReader, log: Arc<Log>) -> io::Result<oneshot::Receiver<()>> {
+    let (over, followed) = oneshot::channel();
+    thread::Builder::new().name("log".into()).spawn(move || {
+        log.follow(reader);
+        // Nobody may listen any more.
+        let _told = over.send(());
+    })?;
+    Ok(followed)
 }
 
 /// What of this process's environment reaches a step: what it needs, what is of the task, and what

@@ -16,7 +16,6 @@ use p2p_workflow_scheduler::scheduler::Hash256;
 use p2p_workflow_scheduler::scheduler::limits::MAX_ID_CHARS;
 use serde_json::json;
 
-use super::cron::Moment;
 use super::matrix::Cell;
 use super::tasks::Origin;
 
@@ -33,9 +32,8 @@ pub(super) fn task_id(
     origin: &Origin,
     job: &str,
     cell: Option<&Cell>,
-    due: Option<Moment>,
+    due: Option<&str>,
 ) -> String {
-    let due = due.map(|due| due.to_string());
     let repository = match &origin.root {
         Some(root) => json!(root),
         None => json!([origin.repository]),
@@ -121,7 +119,7 @@ mod tests {
     #[test]
     fn each_part_of_the_tuple_counts_and_the_remote_s_name_does_not() {
         let (linux, macos) = (cell(r#"{"os": "linux"}"#), cell(r#"{"os": "macos"}"#));
-        let noon = Some(Moment::at(1_000_000_020));
+        let noon = Some("2001-09-09T01:47:00Z");
         let named = |change: &dyn Fn(&mut Origin)| {
             let mut origin = origin();
             change(&mut origin);

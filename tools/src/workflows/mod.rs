@@ -30,7 +30,7 @@ pub(crate) use self::cron::{Moment, due};
 pub(crate) use self::places::{Mark, Place, find as find_places};
 pub(crate) use self::plan::plan;
 pub(crate) use self::survey::{File, Problem, Repository, Severity, Survey};
-pub(crate) use self::tasks::{Task, tasks};
+pub(crate) use self::tasks::{Origin, Task, needed, tasks};
 
 /// The folder of a repository that GitHub takes workflows from.
 const FOLDER: &str = ".github/workflows";

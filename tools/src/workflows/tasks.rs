@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::cron::Moment;
 use super::ids;
 use super::matrix::Cell;
-use super::plan::Plan;
+use super::plan::{Job, Plan};
 use crate::client::Arguments;
 
 /// Priorities: what only peers may run goes before what they may run too.
@@ -72,8 +72,7 @@ pub(crate) fn tasks(
     for job in &plan.jobs {
         let needed = job.needs.iter().filter_map(|index| ids_of_jobs.get(*index));
         let depends_on: Arc<[String]> = needed.flatten().cloned().collect();
-        let id = |cell: &Option<Cell>| ids::task_id(origin, &job.id, cell.as_ref(), due);
-        let ids: Vec<String> = job.cells.iter().map(id).collect();
+        let ids: Vec<String> = ids_of(origin, job, due.map(|due| due.to_string()).as_deref());
         tasks.extend(job.cells.iter().zip(&ids).map(|(cell, id)| Task {
             task_id: id.clone(),
             workflow_id: workflow_id.clone(),
@@ -87,6 +86,25 @@ pub(crate) fn tasks(
         ids_of_jobs.push(ids);
     }
     tasks
+}
+
+/// The tasks that each task of a job waits for, in order: the job that each is of, and its id.
+pub(crate) fn needed(
+    origin: &Origin,
+    plan: &Plan,
+    job: &Job,
+    due: Option<&str>,
+) -> Vec<(String, String)> {
+    let jobs = job.needs.iter().filter_map(|index| plan.jobs.get(*index));
+    let ids = |needed: &Job| {
+        let ids = ids_of(origin, needed, due).into_iter();
+        ids.map(|id| (needed.id.clone(), id)).collect::<Vec<_>>()
+    };
+    jobs.flat_map(ids).collect()
+}
+
+fn ids_of(origin: &Origin, job: &Job, due: Option<&str>) -> Vec<String> {
+    job.cells.iter().map(|cell| ids::task_id(origin, &job.id, cell.as_ref(), due)).collect()
 }
 
 fn payload(origin: &Origin, job: &str, matrix: Option<Cell>, due: Option<Moment>) -> Payload {

@@ -22,6 +22,8 @@ pub(in crate::jobs) enum Status {
     #[default]
     Success,
     Failure,
+    /// Of the jobs that one needs: none failed, and some did not run.
+    Skipped,
 }
 
 impl Status {
@@ -29,6 +31,7 @@ impl Status {
         match self {
             Status::Success => "success",
             Status::Failure => "failure",
+            Status::Skipped => "skipped",
         }
     }
 }

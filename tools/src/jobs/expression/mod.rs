@@ -306,6 +306,12 @@ mod tests {
         }
         let deep = format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000));
         assert!(evaluate(&deep).unwrap_err().contains("deep"));
+        // A chain as long as a file allows ended the process: each operator is a call deeper.
+        let long = |count| format!("1{}", "||1".repeat(count));
+        assert_eq!(evaluate(&long(250)), Ok(json!(1)));
+        assert!(evaluate(&long(100_000)).unwrap_err().contains("operators"));
+        let long = format!("env{}", "['x'].y".repeat(100_000));
+        assert!(evaluate(&long).unwrap_err().contains("operators"));
         assert!(evaluate("format('{1}', 1)").unwrap_err().contains("{1}"));
         assert!(evaluate("fromJSON('nonsense')").is_err());
     }

@@ -6,11 +6,14 @@ use super::{Expression, Function, Operator};
 
 /// Parentheses, brackets and negations in one another: GitHub's own bound.
 const MAX_DEPTH: usize = 50;
+/// Operators and indices of one expression: each is one more around what stands before it.
+const MAX_OPERATORS: usize = 250;
 
 /// Reads one expression of a text.
 pub(super) struct Parser<'a> {
     rest: &'a str,
     depth: usize,
+    operators: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +46,7 @@ const LEVELS: [&[(&str, Operator)]; 4] = [
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Parser { rest: text, depth: 0 }
+        Parser { rest: text, depth: 0, operators: 0 }
     }
 
     /// All of the text.
@@ -73,8 +76,17 @@ impl<'a> Parser<'a> {
             let found = operators.iter().find(|(symbol, _)| token == Token::Symbol(symbol));
             let Some((_, operator)) = found else { return Ok(left) };
             self.next()?;
+            self.count_operator()?;
             let right = self.binary(level + 1)?;
             left = Expression::Binary(*operator, left.into(), right.into());
+        }
+    }
+
+    fn count_operator(&mut self) -> Result<(), String> {
+        self.operators += 1;
+        match self.operators > MAX_OPERATORS {
+            true => Err(format!("an expression of more than {MAX_OPERATORS} operators")),
+            false => Ok(()),
         }
     }
 
@@ -102,12 +114,14 @@ impl<'a> Parser<'a> {
                 let Token::Name(name) = self.next()? else {
                     return Err("a `.` without a name after it".into());
                 };
+                self.count_operator()?;
                 let name = Expression::Literal(name.into());
                 expression = Expression::Index(expression.into(), name.into());
             } else if self.peek()? == Token::Symbol("[") {
                 self.next()?;
                 let index = self.binary(0)?;
                 self.expect("]")?;
+                self.count_operator()?;
                 expression = Expression::Index(expression.into(), index.into());
             } else {
                 return Ok(expression);

@@ -11,16 +11,20 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueHint};
-use tempfile::TempDir;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::slot::{NO_USE, NOT_HERE};
 use crate::cli::Failure;
+use crate::jobs::tree::{self, Tree};
 use crate::jobs::{self, Refusal, Repository, Settings, Verdict};
 
 /// Digits of the first commit's hash with which the ids of a repository's workflows begin.
 const ROOT_DIGITS: usize = 12;
 /// How long logs are kept: as long as the tasks that ended.
 const KEEP_LOGS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a step may take to end that was asked to: less than the worker gives the job.
+const GRACE: Duration = Duration::from_secs(4);
 const LOCK: &str = "lock";
 /// The exit code of a job that failed.
 const FAILED: u8 = 1;
@@ -56,7 +60,7 @@ struct SharedFlags {
 /// Where working trees go as long as a worker runs. Those of one that was killed go with the next.
 #[derive(Debug)]
 pub(super) struct Workplace {
-    folder: TempDir,
+    folder: Tree,
     /// Says that the worker is alive.
     _lock: File,
 }
@@ -64,7 +68,7 @@ pub(super) struct Workplace {
 impl JobFlags {
     /// The checkouts, each once.
     pub(super) fn repositories(&self) -> Result<Vec<Repository>, Failure> {
-        open_all(&self.run_jobs)
+        open_all(&self.run_jobs).map_err(Failure::Usage)
     }
 
     /// Checks that the environment has what it is asked for.
@@ -114,9 +118,12 @@ impl Workplace {
             remove_if_left(&entry.path());
         }
         remove_old_logs(&data.join("logs"));
-        let folder = tempfile::Builder::new().prefix("worker-").tempdir_in(&jobs)?;
-        let lock = File::create(folder.path().join(LOCK))?;
+        let folder = Tree::new_in(&jobs, "worker-")?;
+        // Locked before it has its name: another worker that begins would take it for left.
+        let unnamed = folder.path().join("lock.new");
+        let lock = File::create(&unnamed)?;
         lock.lock()?;
+        fs::rename(unnamed, folder.path().join(LOCK))?;
         Ok(Workplace { folder, _lock: lock })
     }
 }
@@ -126,7 +133,7 @@ fn remove_if_left(folder: &Path) {
     if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
         return;
     }
-    if let Err(error) = fs::remove_dir_all(folder) {
+    if let Err(error) = tree::remove(folder) {
         tracing::warn!("{} is left of a worker that was killed: {error}", folder.display());
     }
 }
@@ -164,7 +171,9 @@ impl RunJob {
         let mut requests =
             p2p_workflow_scheduler::node::process::Requests::watch().map_err(failed)?;
         let settings = Settings {
-            repositories: open_all(&self.repository)?,
+            // The worker had them: one that is gone since costs the task no attempt.
+            repositories: open_all(&self.repository)
+                .map_err(|why| Failure::Job { code: NOT_HERE, why })?,
             logs: self.shared.logs.unwrap_or_else(|| self.work.clone()),
             work: self.work,
             secrets: variables(&self.shared.secret)?,
@@ -173,10 +182,19 @@ impl RunJob {
         };
         let mut task = String::new();
         io::stdin().lock().read_to_string(&mut task).map_err(failed)?;
-        // Dropped when it is to end: its steps end with it, and its working tree goes.
+        let stop = CancellationToken::new();
+        let mut job = Box::pin(jobs::run(&settings, &task, &stop));
         let verdict = tokio::select! {
-            verdict = Box::pin(jobs::run(&settings, &task)) => verdict,
-            _ = requests.next() => return Err(Failure::Failed("it was ended".into())),
+            verdict = &mut job => verdict,
+            _ = requests.next() => {
+                // Its step was asked to end as well, being of the same group, and may tidy up. Dropped,
+                // the job ends what is left of it, and its working tree goes.
+                stop.cancel();
+                let _ended = timeout(GRACE, job).await;
+                // Where it was the worker, it does not look at this.
+                let why = "it was asked to end, maybe by its own step, as `kill 0` does";
+                return Err(Failure::Job { code: FAILED, why: why.into() });
+            }
         };
         match verdict {
             Ok(Verdict { result, error: None }) => Ok(format!("{result}\n")),
@@ -187,18 +205,18 @@ impl RunJob {
     }
 }
 
-fn open_all(folders: &[PathBuf]) -> Result<Vec<Repository>, Failure> {
+fn open_all(folders: &[PathBuf]) -> Result<Vec<Repository>, String> {
     let mut repositories: Vec<Repository> = Vec::new();
     for folder in folders {
-        let repository = Repository::open(folder)
-            .map_err(|why| Failure::Usage(format!("{}: {why}", folder.display())))?;
+        let repository =
+            Repository::open(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
         match repositories.iter().find(|known| known.root == repository.root) {
             Some(known) if known.folder != repository.folder => {
-                return Err(Failure::Usage(format!(
+                return Err(format!(
                     "{} and {} are checkouts of one repository: name one of them",
                     known.folder.display(),
                     repository.folder.display()
-                )));
+                ));
             }
             Some(_) => {}
             None => repositories.push(repository),
@@ -214,4 +232,27 @@ fn variables(names: &[String]) -> Result<Vec<(String, String)>, Failure> {
         Err(error) => Err(Failure::Usage(format!("{name}: {error}"))),
     };
     names.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of two workers that began at once, one took the other's folder for left, and removed it: none
+    /// of its jobs could begin.
+    #[test]
+    fn workers_that_begin_at_once_leave_each_other_s_folders_alone() {
+        let data = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let place = Workplace::open(data.path()).unwrap();
+                        assert!(place.folder.path().join(LOCK).exists());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(data.path().join("jobs")).unwrap().count(), 0);
+    }
 }

@@ -3,7 +3,12 @@
 //! A command that cannot run a task here and now says so by its exit code. The task goes back, and
 //! this worker does not ask for its kind for a while that is longer than a turn, so that the machine
 //! whose turn is next has it, and not this one again.
+//!
+//! Where kinds are told apart, as those of repositories are, many tasks of one kind may be for other
+//! machines while others of it are for this one: the cells of a matrix of operating systems. So such
+//! a kind rests only once a task comes back that was turned down before: all others were seen.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +17,10 @@ use tokio::time::Instant;
 /// How long a kind of tasks is left to others: three turns.
 const REST: Duration = Duration::from_secs(30);
 
+/// How long a task that was turned down is remembered. Afterwards what lies behind many such tasks is
+/// come to again.
+const MEMORY: Duration = Duration::from_secs(300);
+
 /// Kinds of tasks, by how the ids of their workflows begin.
 #[derive(Debug)]
 pub(super) struct Scope {
@@ -19,12 +28,14 @@ pub(super) struct Scope {
     prefixes: Vec<String>,
     /// Until when each is left to others.
     rests_until: Mutex<Vec<Option<Instant>>>,
+    /// Tasks that were turned down, and when first.
+    turned_down: Mutex<HashMap<String, Instant>>,
 }
 
 impl Scope {
     pub(super) fn new(prefixes: Vec<String>) -> Self {
         let rests_until = Mutex::new(vec![None; prefixes.len().max(1)]);
-        Scope { prefixes, rests_until }
+        Scope { prefixes, rests_until, turned_down: Mutex::default() }
     }
 
     /// Whether it takes tasks of this workflow at all.
@@ -32,8 +43,11 @@ impl Scope {
         self.prefixes.is_empty() || self.prefixes.iter().any(|it| workflow_id.starts_with(&**it))
     }
 
-    /// Leaves the tasks of this workflow, and of those of its kind, to others for a while.
-    pub(super) fn rest(&self, workflow_id: &str, now: Instant) {
+    /// A task cannot be run here. Leaves it, and those of its kind, to others for a while.
+    pub(super) fn turn_down(&self, task_id: &str, workflow_id: &str, now: Instant) {
+        if !self.prefixes.is_empty() && self.is_new(task_id, now) {
+            return;
+        }
         let until = now + REST;
         let mut rests = self.lock();
         for (index, rest) in rests.iter_mut().enumerate() {
@@ -42,6 +56,14 @@ impl Scope {
                 *rest = Some(until);
             }
         }
+    }
+
+    fn is_new(&self, task_id: &str, now: Instant) -> bool {
+        let mut turned_down = self.turned_down.lock().unwrap_or_else(PoisonError::into_inner);
+        turned_down.retain(|_, at| now.saturating_duration_since(*at) < MEMORY);
+        let is_new = !turned_down.contains_key(task_id);
+        turned_down.entry(task_id.to_owned()).or_insert(now);
+        is_new
     }
 
     /// What to ask for now: prefixes, none where everything is meant.
@@ -73,12 +95,35 @@ mod tests {
         let begin = Instant::now();
         assert!(scope.covers("a/ci.yml@1") && !scope.covers("c/ci.yml@1"));
         assert_eq!(scope.awake(begin), Ok(vec!["a/", "b/"]));
-        scope.rest("a/ci.yml@1", begin);
+        let turn_down_twice = |workflow: &str, now| {
+            (0..2).for_each(|_| scope.turn_down(workflow, workflow, now));
+        };
+        turn_down_twice("a/ci.yml@1", begin);
         assert_eq!(scope.awake(begin), Ok(vec!["b/"]));
         let later = begin + REST / 2;
-        scope.rest("b/x.yml@1", later);
+        turn_down_twice("b/x.yml@1", later);
         assert_eq!(scope.awake(later), Err(begin + REST));
         assert_eq!(scope.awake(begin + REST), Ok(vec!["a/"]));
+    }
+
+    /// Eight cells for Windows before eight for Linux had a worker on Linux wait half a minute for
+    /// each of them before it came to its own.
+    #[test]
+    fn a_kind_rests_only_once_a_task_of_it_comes_back() {
+        let scope = Scope::new(vec!["a/".into()]);
+        let begin = Instant::now();
+        for n in 0..8 {
+            scope.turn_down(&format!("windows-{n}"), "a/ci.yml@1", begin);
+            assert_eq!(scope.awake(begin), Ok(vec!["a/"]));
+        }
+        scope.turn_down("windows-0", "a/ci.yml@1", begin);
+        assert_eq!(scope.awake(begin), Err(begin + REST));
+        // Remembered since the first time, not the last.
+        let later = begin + MEMORY;
+        scope.turn_down("windows-0", "a/ci.yml@1", later);
+        assert_eq!(scope.awake(later), Ok(vec!["a/"]));
+        scope.turn_down("windows-0", "a/ci.yml@1", later);
+        assert_eq!(scope.awake(later), Err(later + REST));
     }
 
     #[test]
@@ -87,7 +132,7 @@ mod tests {
         let begin = Instant::now();
         assert!(scope.covers("any"));
         assert_eq!(scope.awake(begin), Ok(vec![]));
-        scope.rest("any", begin);
+        scope.turn_down("t", "any", begin);
         assert_eq!(scope.awake(begin), Err(begin + REST));
         assert_eq!(scope.awake(begin + REST), Ok(vec![]));
     }

@@ -304,7 +304,8 @@ impl Slot {
                 Err(why) => run.stderr.error(Some(&why)),
             },
             End::Exited(status) if status.code() == Some(NOT_HERE.into()) => {
-                self.worker.scope.rest(&task.head.workflow_id, Instant::now());
+                let workflow = &task.head.workflow_id;
+                self.worker.scope.turn_down(task.id(), workflow, Instant::now());
                 let error = run.stderr.error(None);
                 return Ok(match self.report(task, task.report("released")).await? {
                     Reported::Taken(_) => Outcome::NotHere { error },
