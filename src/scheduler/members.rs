@@ -63,6 +63,8 @@ pub struct MemberView {
     pub peer_id: Arc<str>,
     /// By its heartbeats; `None` for a peer that only a reported clock tells of.
     pub liveness: Option<Liveness>,
+    /// Whether it left the swarm for good.
+    pub has_left: bool,
     /// Whether it counts as alive, by either.
     pub alive: bool,
     /// Whether tasks may go to it now.
@@ -71,6 +73,28 @@ pub struct MemberView {
     pub heard_at: Option<u64>,
     /// How its clock stood to this peer's when it was last known, before they were merged.
     pub clock_order: Option<ClockOrder>,
+}
+
+impl MemberView {
+    /// How it is, in the words that people are shown; `None` for a peer that only a reported clock
+    /// tells of.
+    #[must_use]
+    pub fn state(&self) -> Option<&'static str> {
+        let liveness = self.liveness?;
+        Some(if self.has_left { "left" } else { liveness.word() })
+    }
+}
+
+impl Liveness {
+    /// The word that people are shown.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Liveness::Alive => "alive",
+            Liveness::Suspect => "suspect",
+            Liveness::Down => "down",
+        }
+    }
 }
 
 /// Members that are connected to each other as a rule: in a larger swarm a word goes through others.
@@ -194,6 +218,7 @@ impl Members {
         self.members.iter().map(move |(peer, member)| MemberView {
             peer_id: peer.clone(),
             liveness: (member.turns_at != u64::MAX).then_some(member.liveness),
+            has_left: member.has_left(),
             alive: member.is_alive(now),
             takes_work: member.is_candidate(),
             heard_at: member.heard_at,

@@ -311,3 +311,15 @@ fn a_machine_without_a_key_is_in_no_swarm_and_says_how_to_enter_one() {
     assert_eq!(swarm(&home, &["leave"]).code, 0);
     assert!(!home.data().join("swarm.key").exists());
 }
+
+/// It was shown as down for half a year, like a machine that somebody should look at.
+#[test]
+fn a_machine_that_left_for_good_is_shown_so() {
+    let (one, other) = (Home::new(), Home::new());
+    let (_here, _there) = (one.start(), other.start());
+    pair(&one, &other);
+    let state = || peers(&one).1.first().map(|row| row["state"].clone());
+    eventually("that the other machine is there", || (state()? == "alive").then_some(()));
+    assert_eq!(swarm(&other, &["leave"]).code, 0);
+    eventually("that it is shown as having left", || (state()? == "left").then_some(()));
+}

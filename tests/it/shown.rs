@@ -80,6 +80,7 @@ fn a_member_is_shown_by_what_is_known_of_it() {
     let shown = |peer: &str, liveness, takes_work, heard_at, clock_order| MemberView {
         peer_id: peer.into(),
         liveness,
+        has_left: false,
         alive: liveness != Some(Liveness::Down),
         takes_work,
         heard_at: Some(WALL_START + heard_at),

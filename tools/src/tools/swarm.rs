@@ -229,12 +229,12 @@ pub(crate) async fn peers(node: &Node) -> Result<Answer, CallError> {
     let seen = node.swarm_peers().await.map_err(refused)?;
     let mut peers = vec![Peer {
         this_peer: true,
-        state: Some(word(Liveness::Alive)),
+        state: Some(Liveness::Alive.word()),
         addresses: texts(&seen.here.addresses),
         ..Peer::of(seen.here.peer_id)
     }];
     peers.extend(seen.members.into_iter().map(|member| Peer {
-        state: member.liveness.map(word),
+        state: member.state(),
         heard_at: member.heard_at,
         clock_order: member.clock_order.map(Order::from),
         ..Peer::of(member.peer_id.to_string())
@@ -293,14 +293,6 @@ impl Peer {
 
 fn texts<T: ToString>(values: impl IntoIterator<Item = T>) -> Vec<String> {
     values.into_iter().map(|value| value.to_string()).collect()
-}
-
-fn word(liveness: Liveness) -> &'static str {
-    match liveness {
-        Liveness::Alive => "alive",
-        Liveness::Suspect => "suspect",
-        Liveness::Down => "down",
-    }
 }
 
 fn refused(error: SwarmError) -> CallError {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use p2p_workflow_scheduler::node::{CallError, Session};
 use p2p_workflow_scheduler::scheduler::limits::MAX_PAGE;
-use p2p_workflow_scheduler::scheduler::{Liveness, MemberView, State, Status};
+use p2p_workflow_scheduler::scheduler::{MemberView, State, Status};
 use serde::Serialize;
 
 use super::scheduler_status::{self, Task};
@@ -124,15 +124,11 @@ impl Peers {
 impl Peer {
     fn new(member: MemberView) -> Self {
         Peer {
-            peer_id: member.peer_id,
             this_peer: false,
             alive: member.alive,
             takes_work: member.takes_work,
-            liveness: member.liveness.map(|liveness| match liveness {
-                Liveness::Alive => "alive",
-                Liveness::Suspect => "suspect",
-                Liveness::Down => "down",
-            }),
+            liveness: member.state(),
+            peer_id: member.peer_id,
             clock_order: member.clock_order.map(Order::from),
             heard_at: member.heard_at,
         }
