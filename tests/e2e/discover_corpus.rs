@@ -3,7 +3,6 @@
 //! `tests/corpus/workflows` has the files, `tests/corpus/expected.txt` what they come to:
 //! `UPDATE_CORPUS=1` writes it anew, to be looked at.
 
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -54,7 +53,7 @@ fn told(found: &Value, names: impl Iterator<Item = String>) -> String {
     let (tasks, warnings, errors) = (list("tasks"), list("warnings"), list("errors"));
     let mut text = String::new();
     for name in names {
-        let _ = writeln!(text, "{name}");
+        text += &format!("{name}\n");
         let path = format!(".github/workflows/{name}");
         for task in tasks.iter().filter(|task| task["payload"]["path"] == path.as_str()) {
             let needs = task["depends_on"].as_array().cloned().unwrap_or_default();
@@ -63,12 +62,12 @@ fn told(found: &Value, names: impl Iterator<Item = String>) -> String {
             let tags: Vec<&str> = tags.iter().filter_map(Value::as_str).collect();
             let (id, name) = (short(&task["task_id"]), task["name"].as_str().unwrap_or_default());
             let matrix = &task["payload"]["matrix"];
-            let _ = write!(text, "  {id} {} {name:?} [{}]", task["priority"], tags.join(" "));
+            text += &format!("  {id} {} {name:?} [{}]", task["priority"], tags.join(" "));
             if !matrix.is_null() {
-                let _ = write!(text, " {matrix}");
+                text += &format!(" {matrix}");
             }
             if !needs.is_empty() {
-                let _ = write!(text, " after {}", needs.join(" "));
+                text += &format!(" after {}", needs.join(" "));
             }
             text.push('\n');
         }
@@ -76,11 +75,8 @@ fn told(found: &Value, names: impl Iterator<Item = String>) -> String {
             let file = format!("corpus/{path}");
             for problem in problems.iter().filter(|problem| problem["file"] == file.as_str()) {
                 let place = format!("{}:{}", problem["line"], problem["column"]);
-                let _ = writeln!(
-                    text,
-                    "  {kind} {place} {}",
-                    problem["what"].as_str().unwrap_or_default()
-                );
+                text +=
+                    &format!("  {kind} {place} {}\n", problem["what"].as_str().unwrap_or_default());
             }
         }
     }

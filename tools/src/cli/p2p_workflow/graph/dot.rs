@@ -1,7 +1,5 @@
 //! Graphviz' language.
 
-use std::fmt::Write;
-
 use super::model::{Graph, Node, Standing, one_line};
 
 /// After the title.
@@ -16,14 +14,13 @@ pub(super) fn write(graph: &Graph) -> String {
     let title = label(&one_line(&format!("Workflow {}", graph.workflow_id)));
     let mut text = format!("digraph workflow {{\n  label=\"{title}\";\n");
     for line in HEAD {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {line};");
+        text += &format!("  {line};\n");
     }
     for (place, node) in graph.nodes.iter().enumerate() {
-        let _ = writeln!(text, "  t{place} [{}];", attributes(node));
+        text += &format!("  t{place} [{}];\n", attributes(node));
     }
     for (from, to) in &graph.edges {
-        let _ = writeln!(text, "  t{from} -> t{to};");
+        text += &format!("  t{from} -> t{to};\n");
     }
     text + "}\n"
 }

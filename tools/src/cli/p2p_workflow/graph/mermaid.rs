@@ -1,7 +1,5 @@
 //! Mermaid's language.
 
-use std::fmt::Write;
-
 use super::model::{Graph, Standing, one_line};
 
 pub(super) fn write(graph: &Graph) -> String {
@@ -10,15 +8,14 @@ pub(super) fn write(graph: &Graph) -> String {
         let [name, second] = node.lines().map(|line| label(&line));
         let (open, close) = if node.is_outer() { ("([", "])") } else { ("[", "]") };
         let class = node.state.word();
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  t{place}{open}\"{name}<br/>{second}\"{close}:::{class}");
+        text += &format!("  t{place}{open}\"{name}<br/>{second}\"{close}:::{class}\n");
     }
     for (from, to) in &graph.edges {
-        let _ = writeln!(text, "  t{from} --> t{to}");
+        text += &format!("  t{from} --> t{to}\n");
     }
     let is_there = |state: &Standing| graph.nodes.iter().any(|node| node.state == *state);
     for state in Standing::ALL.into_iter().filter(is_there) {
-        let _ = writeln!(text, "  {}", class(state));
+        text += &format!("  {}\n", class(state));
     }
     text
 }

@@ -41,7 +41,7 @@ impl Hold {
         *HELD.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
         panic::set_hook(Box::new(|info| {
             // Stderr cannot fail while it is held back.
-            let _ = writeln!(Stderr, "{info}");
+            let _held = writeln!(Stderr, "{info}");
         }));
         Hold
     }
@@ -54,7 +54,7 @@ impl Drop for Hold {
             let _ours = panic::take_hook();
         }
         let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Stderr may be gone as well.
-        let _ = io::stderr().write_all(&held.unwrap_or_default());
+        // Nobody is left to tell where stderr is gone as well.
+        let _gone = io::stderr().write_all(&held.unwrap_or_default());
     }
 }

@@ -5,7 +5,6 @@
 //! hundred lines of each kind come at once.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -85,15 +84,14 @@ impl Seen {
         let mut lines = String::new();
         let totals = totals(overview);
         if totals != self.totals {
-            // Writing to a String cannot fail.
-            let _ = writeln!(lines, "{time} {totals}");
+            lines += &format!("{time} {totals}\n");
             self.totals = totals;
         }
         let mut tasks = BTreeMap::new();
         for task in &overview.tasks {
             let line = of_task(task);
             if self.tasks.get(&task.task_id.known) != Some(&line) {
-                let _ = writeln!(lines, "{time} {line}");
+                lines += &format!("{time} {line}\n");
             }
             tasks.insert(task.task_id.known.clone(), line);
         }

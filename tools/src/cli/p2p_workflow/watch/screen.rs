@@ -50,9 +50,9 @@ impl Restore {
 impl Drop for Restore {
     fn drop(&mut self) {
         // The terminal may be gone; then there is nothing to restore.
-        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
-        let _ = disable_raw_mode();
-        let _ = io::stdout().flush();
+        let _gone = execute!(io::stdout(), LeaveAlternateScreen, Show);
+        let _gone = disable_raw_mode();
+        let _gone = io::stdout().flush();
     }
 }
 
