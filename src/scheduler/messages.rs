@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::foreign::Carried;
 use super::hash::Hash256;
-use super::members::Heartbeat;
+use super::member_view::Heartbeat;
 use super::record::{Body, Record, Spec};
 use super::tombstones::Tombstone;
 

@@ -33,6 +33,7 @@ mod key_set;
 pub mod limits;
 mod machine;
 mod mark;
+mod member_view;
 mod members;
 mod merge;
 mod messages;
@@ -64,7 +65,7 @@ pub use foreign::{Carried, RecordError};
 pub use hash::{Hash256, ParseHashError};
 pub use heap::{DecreaseKeyError, FibonacciHeap, Handle};
 pub use machine::{Jitter, P2PWorkflowScheduler};
-pub use members::{Heartbeat, Liveness, MemberView, Presence};
+pub use member_view::{Heartbeat, Liveness, MemberView, Presence};
 pub use messages::{
     Beats, CatchUp, Content, Cursor, Held, Message, Outgoing, PullId, PullPage, PullRequest, Roots,
     Text, VERSION, Vectors,

@@ -47,7 +47,7 @@ use super::clock::{ClockOrder, vector_root};
 use super::gaps::Gaps;
 use super::limits::{MAX_BEATS, MAX_CLOCK_ENTRIES, MAX_FOREIGN_COUNTER};
 use super::machine::P2PWorkflowScheduler;
-use super::members::{Heartbeat, Presence};
+use super::member_view::{Heartbeat, Presence};
 use super::messages::{Beats, CatchUp, Content, Cursor, Message, Outgoing, Roots, VERSION};
 use super::pull::Pull;
 use super::push::{Fresh, Pushed, push_fresh, some_of};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::calls::{Filter, Ids, Now, Offer, Page, State, Status, TaskView};
 use super::limits::{self, DEFAULT_PAGE, MAX_OFFERED, MAX_PAGE, MAX_PAGE_SCAN};
 use super::machine::P2PWorkflowScheduler;
-use super::members::MemberView;
+use super::member_view::MemberView;
 use super::record::{Class, Phase};
 use super::rejection::Rejection;
 use super::table::{NEVER, Outlook, Waiting};
