@@ -238,6 +238,23 @@ fn variables(names: &[String]) -> Result<Vec<(String, String)>, Failure> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn logs_older_than_a_week_go_when_a_worker_starts_and_nothing_else_does() {
+        let data = tempfile::tempdir().unwrap();
+        let logs = data.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        let old = SystemTime::now() - KEEP_LOGS - Duration::from_secs(60);
+        for (name, is_old) in [("old.log", true), ("new.log", false), ("old.txt", true)] {
+            let file = File::create(logs.join(name)).unwrap();
+            if is_old {
+                file.set_modified(old).unwrap();
+            }
+        }
+        Workplace::open(data.path()).unwrap();
+        let is_there = |name: &str| logs.join(name).exists();
+        assert!(!is_there("old.log") && is_there("new.log") && is_there("old.txt"));
+    }
+
     /// Of two workers that began at once, one took the other's folder for left, and removed it: none
     /// of its jobs could begin.
     #[test]
